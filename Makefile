@@ -1,0 +1,51 @@
+# The two commands: `make demo` and `make test`. Everything else they need is set up by the first of them.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -q
+READY := $(VENV)/.ready
+BUILD_INPUTS := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: setup demo test test-slow bench lint format nano wheel clean
+
+setup: $(READY)
+
+$(READY): $(BUILD_INPUTS)
+	@echo "Setting up $(VENV): pinned packages, then the compiled kernels (a few minutes the first time)."
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt cmake ninja scikit-build-core pybind11 numpy torch
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[dev]"
+	touch $(READY)
+
+demo: $(READY)
+	$(PY) examples/demo.py
+
+test: $(READY)
+	$(PY) -m pytest -q -m "not slow"
+
+test-slow: $(READY)
+	$(PY) -m pytest -q -m slow
+
+bench: $(READY)
+	$(PY) benchmarks/run_all.py
+
+nano: $(READY)
+	$(PY) -m editscore.tuning.nano
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/cpp/*.cpp')
+
+format: $(READY)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/cpp/*.cpp')
+
+wheel: $(READY)
+	$(PY) -m build --wheel --no-isolation --outdir dist .
+
+clean:
+	rm -rf build dist demo $(VENV)

@@ -1,0 +1,1 @@
+"""EditScore: scores instruction-guided image edits."""
