@@ -1,0 +1,31 @@
+"""What lies on disk: images decoded safely, manifests, journals, and files that are whole or absent.
+
+- `to_image`, `load_sample`: anything that may stand for an image becomes an `Image`, or an error names the field and the file.
+- `read_manifest`: rows of edits to be judged; a bad row is a row with a problem, not the end of the run.
+- `Journal`: results written as they finish; the next run goes on where this one was cut off.
+- `atomic_write`: the only way to write a result file.
+
+numpy and Pillow only; pyarrow inside the branch that reads parquet.
+"""
+
+from editscore.data.files import atomic_write, remove_file
+from editscore.data.images import MAX_DECODED_PIXELS, decode_image, read_image, to_image
+from editscore.data.journals import Journal, JournalMismatchError
+from editscore.data.manifests import Manifest, ManifestRow, read_manifest
+from editscore.data.samples import check_instruction, load_sample
+
+__all__ = [
+    "MAX_DECODED_PIXELS",
+    "Journal",
+    "JournalMismatchError",
+    "Manifest",
+    "ManifestRow",
+    "atomic_write",
+    "check_instruction",
+    "decode_image",
+    "load_sample",
+    "read_image",
+    "read_manifest",
+    "remove_file",
+    "to_image",
+]
