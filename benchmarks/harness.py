@@ -225,7 +225,7 @@ def roof_subjects(num_bytes: int, device: str = "cpu") -> dict[str, Callable[[],
 
     source = torch.ones(max(1, num_bytes // 4), dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    return {"roof_read": lambda: source.amax(), "roof_copy": lambda: target.copy_(source)}
+    return {"roof_read": lambda: source.sum(), "roof_copy": lambda: target.copy_(source)}
 
 
 def gemm_subject(dtype: Any, size: int = 1024, device: str = "cpu") -> tuple[Callable[[], object], float]:

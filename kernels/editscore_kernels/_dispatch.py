@@ -1,0 +1,109 @@
+"""Which backend runs an op: a table per op, chosen by asking, never a silent fallback.
+
+An op's module holds `TABLE = OpTable(name, candidates)`; the candidates stand in the order in which `backend="auto"` asks them.
+Each brings two questions and one answer:
+
+- `unavailable() -> str | None`: why this machine or build cannot run it at all (`editscore doctor` prints this);
+- `why_not(*args) -> str | None`: why it cannot run on these arguments;
+- `run(*args)`.
+
+`auto` takes the first candidate without a reason against it. A backend that was named and cannot run raises `BackendError` with
+its reason.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Backend = Literal["reference", "cpu", "triton", "cuda"]
+BackendChoice = Literal["auto", "reference", "cpu", "triton", "cuda"]
+OPS = ("sample_tokens",)
+
+_requested: ContextVar[str] = ContextVar("editscore_backend", default="auto")  # per thread and per task
+
+
+class BackendError(RuntimeError):
+    """A backend was named that cannot run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One backend of one op."""
+
+    backend: Backend
+    unavailable: Callable[[], str | None]
+    why_not: Callable[..., str | None]
+    run: Callable[..., Any]
+
+    def reason(self, *args: Any) -> str | None:
+        """Why not on these arguments: first the machine is asked, then the arguments."""
+        return self.unavailable() or self.why_not(*args)
+
+
+@dataclass(frozen=True)
+class OpTable:
+    """The backends of one op in the order in which `auto` asks them."""
+
+    op: str
+    candidates: tuple[Candidate, ...]
+
+
+def absent(op: str, backend: Backend) -> Candidate:
+    """A seat for a backend that this version does not have."""
+    reason = f"this version has no {backend} kernel for {op}"
+
+    def run(*args: Any) -> Any:
+        raise BackendError(reason)
+
+    return Candidate(backend, lambda: reason, lambda *args: reason, run)
+
+
+def check_backend(backend: str) -> str:
+    """The name itself, or a ValueError that lists the names."""
+    names = ("auto", *get_args(Backend))
+    if backend not in names:
+        raise ValueError(f"backend: {backend!r} is not one of {', '.join(names)}")
+    return backend
+
+
+@contextlib.contextmanager
+def use_backend(backend: BackendChoice) -> Iterator[None]:
+    """Inside the block `backend="auto"` means this one. Other threads and tasks do not see it; an explicit `backend=` wins over it."""
+    token = _requested.set(check_backend(backend))
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def choose(table: OpTable, backend: str, *args: Any) -> Candidate:
+    """The candidate that runs these arguments, or a BackendError with the reasons."""
+    wanted = check_backend(backend)
+    if wanted == "auto":
+        wanted = _requested.get()
+    reasons = []
+    for candidate in table.candidates:
+        if wanted in ("auto", candidate.backend):
+            reason = candidate.reason(*args)
+            if reason is None:
+                return candidate
+            reasons.append(f"{candidate.backend}: {reason}")
+    if wanted == "auto":
+        raise BackendError(f"no backend can run {table.op}: {'; '.join(reasons)}")
+    raise BackendError(f"{table.op} cannot run on backend {'; '.join(reasons) or repr(wanted)}")
+
+
+def op_table(op: str) -> OpTable:
+    """The table of an op named in `OPS`."""
+    if op not in OPS:
+        raise ValueError(f"op: {op!r} is not one of {', '.join(OPS)}")
+    table: OpTable = importlib.import_module(f"editscore_kernels.{op}").TABLE
+    return table
+
+
+def explain(op: str) -> list[tuple[str, str]]:
+    """(backend, "yes" or the reason why not) for every backend of an op, in the order in which `auto` asks them."""
+    return [(candidate.backend, candidate.unavailable() or "yes") for candidate in op_table(op).candidates]

@@ -1,0 +1,1 @@
+"""The definition of correct: every op in plain torch. Imports torch only."""
