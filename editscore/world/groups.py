@@ -1,49 +1,42 @@
-"""Groups: one source picture, one instruction, several candidate edits with their true verdicts."""
+"""Groups by number: one source picture, one instruction, several candidate edits with their true verdicts."""
 
-from typing import Final, Literal
+import hashlib
+from typing import Final, get_args
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from editscore.types import InvalidInputError
+from editscore.world import oracle
+from editscore.world.compare import CREDIT
+from editscore.world.editors import EDITORS, work
+from editscore.world.faults import paint_faults
+from editscore.world.instructions import ACCESSORY_PHRASES, PHRASES, write_instruction
+from editscore.world.operations import apply
+from editscore.world.palette import LATTICE, TASKS
+from editscore.world.records import Group, GroupEdit, Pixels, Split
+from editscore.world.render import render, to_pixels
+from editscore.world.sampling import Rng, draw_operations, draw_scene, place
 from editscore.world.scene import Fault, Operation, Scene
 
-Split = Literal["train", "dev", "report"]
-SPLITS: Final = ("train", "dev", "report")
-Pixels = NDArray[np.uint8]  # [H, W, 3]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+MAX_EDITS: Final = len(EDITORS)
+_REVISION: Final = 1  # of the painting code, whose pixels no table below describes
+_PROBES: Final = 2 * len(TASKS)
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """The oracle's truth about one edit. Four integers 0..25; overall = sqrt(min(pf, c) * min(n, a)) / 2.5 on 0..10."""
+class EditPlan(msgspec.Struct, frozen=True):
+    """An edit before it is painted."""
 
-    prompt_following: int
-    consistency: int
-    naturalness: int
-    artifacts: int
-    sc_reason: str
-    pq_reason: str
-
-    @property
-    def overall(self) -> float:
-        """0..10."""
-        sc = min(self.prompt_following, self.consistency)
-        pq = min(self.naturalness, self.artifacts)
-        return float((sc * pq) ** 0.5 / 2.5)
-
-
-class GroupEdit(msgspec.Struct, frozen=True, eq=False):
-    """One candidate. `scene` is the graph after the edit; `faults` holds edit, collateral and quality faults."""
-
-    id: str
     editor: str
-    image: Pixels
     scene: Scene
+    painted: tuple[Fault, ...]
     faults: tuple[Fault, ...]
-    verdict: Verdict
+    verdict: oracle.Verdict
 
 
-class Group(msgspec.Struct, frozen=True, eq=False):
-    """One source, one instruction (one operation, two for compose), `num_edits` candidates."""
+class GroupPlan(msgspec.Struct, frozen=True):
+    """A group before it is painted: every decision, no pixel."""
 
     id: str
     task_type: str
@@ -51,8 +44,48 @@ class Group(msgspec.Struct, frozen=True, eq=False):
     operations: tuple[Operation, ...]
     scene: Scene
     goal: Scene
-    source: Pixels
-    edits: tuple[GroupEdit, ...]
+    edits: tuple[EditPlan, ...]
+
+
+def plan_group(
+    split: Split, index: int, *, seed: int = 0, task_type: str | None = None, num_edits: int = 4, num_photos: int = 0
+) -> GroupPlan:
+    """Decide a group. Tasks take turns by index unless one is named; an edit does not depend on how many others there are."""
+    _check(split, index, seed, task_type, num_edits)
+    task = task_type or TASKS[index % len(TASKS)]
+    rng = _stream(split, seed, index, 0)
+    scene = draw_scene(rng, task, num_photos)
+    operations = draw_operations(rng, task, scene)
+    instruction = write_instruction(rng, scene, operations)
+    goal = scene
+    for operation in operations:
+        target = scene.find(operation.target)
+        wide = target is not None and target.shape in ("sign", "person")
+        goal = apply(goal, operation, 1.0, place(rng, target.size if target is not None else "large", wide))
+    order = rng.permutation(len(EDITORS)).tolist()[:num_edits]
+    edits = tuple(_plan_edit(EDITORS[e], _stream(split, seed, index, 1 + e), scene, operations) for e in order)
+    return GroupPlan(f"{split}-{seed}-{index:06d}", task, instruction, operations, scene, goal, edits)
+
+
+def _plan_edit(editor: object, rng: Rng, scene: Scene, operations: tuple[Operation, ...]) -> EditPlan:
+    after, painted = work(editor, rng, scene, operations)  # type: ignore[arg-type]
+    verdict, faults = oracle.pronounce(operations, scene, after, painted)
+    return EditPlan(editor.name, after, painted, faults, verdict)  # type: ignore[attr-defined]
+
+
+def _stream(split: Split, seed: int, index: int, part: int) -> Rng:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((SPLITS.index(split), seed, index, part))))
+
+
+def _check(split: str, index: int, seed: int, task_type: str | None, num_edits: int) -> None:
+    if split not in SPLITS:
+        raise InvalidInputError("split", f"{split!r} is none of {', '.join(SPLITS)}")
+    if index < 0 or seed < 0:
+        raise InvalidInputError("index" if index < 0 else "seed", "must not be negative")
+    if task_type is not None and task_type not in TASKS:
+        raise InvalidInputError("task_type", f"{task_type!r} is none of {', '.join(TASKS)}")
+    if not 1 <= num_edits <= MAX_EDITS:
+        raise InvalidInputError("num_edits", f"must be 1..{MAX_EDITS}, is {num_edits}")
 
 
 def sample_group(
@@ -62,18 +95,38 @@ def sample_group(
     seed: int = 0,
     task_type: str | None = None,
     num_edits: int = 4,
-    size: int = 84,
+    size: int = LATTICE,
     photos: tuple[Pixels, ...] = (),
 ) -> Group:
-    """Group number `index` of a split: the same bytes for the same arguments, on any machine."""
-    raise NotImplementedError
+    """Group number `index` of a split: the same bytes for the same arguments, on any machine.
+
+    `size` is the pictures' side in pixels (28 or more); `photos` are [H, W, 3] uint8 pictures that a quarter of the sources stand
+    on. Raises InvalidInputError.
+    """
+    if size < 28:
+        raise InvalidInputError("size", f"must be at least 28 px, is {size}")
+    plan = plan_group(split, index, seed=seed, task_type=task_type, num_edits=num_edits, num_photos=len(photos))
+    return paint_group(plan, size, photos)
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Every word (lower case letters) that an instruction or a reason can hold, sorted. Punctuation: `,` and `;` follow a word."""
-    raise NotImplementedError
+def paint_group(plan: GroupPlan, size: int = LATTICE, photos: tuple[Pixels, ...] = ()) -> Group:
+    """Paint what was decided."""
+    edits = tuple(
+        GroupEdit(f"{plan.id}-{k}", e.editor, paint(e.scene, e.painted, size, photos), e.scene, e.faults, e.verdict)
+        for k, e in enumerate(plan.edits)
+    )
+    source = paint(plan.scene, (), size, photos)
+    return Group(plan.id, plan.task_type, plan.instruction, plan.operations, plan.scene, plan.goal, source, edits)
+
+
+def paint(scene: Scene, faults: tuple[Fault, ...] = (), size: int = LATTICE, photos: tuple[Pixels, ...] = ()) -> Pixels:
+    """[size, size, 3] uint8 of a scene with its faults."""
+    return to_pixels(paint_faults(render(scene, size, photos), scene, faults))
 
 
 def world_version() -> str:
-    """Hash of all that decides pictures, texts and verdicts."""
-    raise NotImplementedError
+    """Hash of the tables and of the decisions of 26 probe groups: texts, scenes, verdicts. 16 hex digits."""
+    probes = [plan_group("dev", i, num_edits=MAX_EDITS, num_photos=3) for i in range(_PROBES)]
+    tables = (_REVISION, EDITORS, CREDIT, PHRASES, ACCESSORY_PHRASES, oracle.CONSISTENCY_COSTS, oracle.NATURALNESS_COSTS, oracle.ARTIFACT_COSTS)
+    encoded = msgspec.json.encode((tables, probes), order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:16]

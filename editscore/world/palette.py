@@ -65,7 +65,9 @@ BROKEN_TEXT: Final = "broken"
 
 PLACES: Final = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
 
-# Faults that the picture alone shows, each with a grade 1..3 (weak, medium, strong).
-QUALITY_FAULTS: Final = ("noise", "blur", "blocks", "banding", "streaks", "halo", "seam", "cut", "cast", "burn")
+# Faults that the picture alone shows, each with a grade 1..3 (weak, medium, strong). The last two are not painted over the
+# picture but seen in the scene itself: a half transparent object, a text that is no text; their grade is always 2.
+PAINTED_FAULTS: Final = ("noise", "blur", "blocks", "banding", "streaks", "halo", "seam", "cut", "cast", "burn")
+QUALITY_FAULTS: Final = (*PAINTED_FAULTS, "ghost", "broken")
 GRADES: Final = ("weak", "medium", "strong")
 CAMERAS: Final = ("shifted", "cropped")
