@@ -1,6 +1,9 @@
 """The only importer of the compiled module `_C`: checks what pointers cannot say, then calls it."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -16,26 +19,125 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 
 _C, _LOAD_ERROR = _load()
+REBUILD = "build it with `pip install -e .`"
+LOGIT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::LogitType
+REAL = torch.float32
+
+_instruction_set: ContextVar[str | None] = ContextVar("editscore_instruction_set", default=None)
 
 
 def unavailable() -> str | None:
     """Why the compiled module cannot be used, or None."""
     if _C is None:
-        return f"the compiled module is not there ({_LOAD_ERROR}); build it with `pip install -e .`"
+        return f"the compiled module is missing ({_LOAD_ERROR}); {REBUILD}"
     if not hasattr(_C, "sample_tokens_cpu"):
-        return "the compiled module is older than this source; build it again with `pip install -e .`"
+        return f"the compiled module is older than this source; {REBUILD}"
     return None
+
+
+def _module() -> ModuleType:
+    reason = unavailable()
+    if _C is None or reason:
+        raise RuntimeError(reason)
+    return _C
+
+
+def build_info() -> dict[str, str]:
+    """Compiler, CUDA architectures and instruction sets of the compiled module; {"unavailable": reason} without it."""
+    if _C is None or unavailable():
+        return {"unavailable": unavailable() or ""}
+    sets = ", ".join(name if runs else f"{name} (not on this processor)" for name, runs in _C.instruction_sets())
+    return {"compiler": _C.compiler, "cuda": _C.cuda_architectures or "not built", "instruction_sets": sets}
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that this build has and this processor runs, the plainest first."""
+    return tuple(name for name, runs in _module().instruction_sets() if runs)
+
+
+@contextlib.contextmanager
+def use_instruction_set(name: str) -> Iterator[None]:
+    """Inside the block C++ kernels run on this set ("portable", "avx2", "avx512") instead of the best one. Results are the same bits."""
+    if name not in instruction_sets():
+        raise ValueError(f"instruction set: {name!r} is not one of {', '.join(instruction_sets())}")
+    token = _instruction_set.set(name)
+    try:
+        yield
+    finally:
+        _instruction_set.reset(token)
+
+
+def _set_number() -> int:
+    names = [name for name, _ in _module().instruction_sets()]
+    return names.index(_instruction_set.get() or instruction_sets()[-1])
 
 
 def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:
     """What the C++ sampler cannot do."""
     if logits.device.type != "cpu":
         return f"logits are on {logits.device}"
-    if logits.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if logits.dtype not in LOGIT_TYPES:
         return f"logits of {logits.dtype}: the reference only"
     return None
 
 
-def sample_tokens(*arguments: Any) -> Any:
-    """Filled by the C++ kernel."""
-    raise NotImplementedError
+def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    """The address of a contiguous CPU tensor of exactly this dtype and shape."""
+    if tensor.device.type != "cpu" or tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
+        raise ValueError(f"{name}: expected a contiguous CPU tensor {list(shape)} of {dtype}, got {list(tensor.shape)} of {tensor.dtype}")
+    return tensor.data_ptr()
+
+
+def sample_tokens(
+    logits: Tensor,
+    temperature: Tensor,
+    top_k: Tensor,
+    top_p: Tensor,
+    seed: Tensor,
+    request: Tensor,
+    position: Tensor,
+    mask: Tensor | None,
+    option_ids: Tensor | None,
+    num_threads: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`sample_tokens` in C++; arguments and results as the op's schema."""
+    reason = unavailable() or sample_tokens_why_not(logits)
+    if reason:
+        raise ValueError(f"logits: {reason}")
+    rows, vocabulary = logits.shape
+    if logits.stride(1) != 1 and vocabulary > 1:
+        logits = logits.contiguous()  # one copy; strided rows need none
+    if mask is not None and (mask.device.type != "cpu" or mask.dtype != torch.int32 or mask.ndim != 2 or len(mask) != rows):
+        raise ValueError(f"mask: expected a CPU tensor [{rows}, W] of int32, got {list(mask.shape)} of {mask.dtype}")
+    if mask is not None and mask.stride(1) != 1 and mask.shape[1] > 1:
+        mask = mask.contiguous()
+    num_options = 0 if option_ids is None else option_ids.shape[1]
+    token = torch.empty(rows, dtype=torch.int64)
+    logprob_raw, logprob, option_logprob = (torch.empty(shape, dtype=REAL) for shape in ((rows,), (rows,), (rows, num_options)))
+    status = torch.empty(rows, dtype=torch.int32)
+    _module().sample_tokens_cpu(
+        logits.data_ptr(),
+        LOGIT_TYPES[logits.dtype],
+        rows,
+        vocabulary,
+        logits.stride(0),
+        _check("temperature", temperature, torch.float64, (rows,)),
+        _check("top_k", top_k, torch.int64, (rows,)),
+        _check("top_p", top_p, torch.float64, (rows,)),
+        _check("seed", seed, torch.int64, (rows,)),
+        _check("request", request, torch.int64, (rows,)),
+        _check("position", position, torch.int64, (rows,)),
+        0 if mask is None else mask.data_ptr(),
+        0 if mask is None else mask.shape[1],
+        0 if mask is None else mask.stride(0),
+        0 if option_ids is None else _check("option_ids", option_ids, torch.int64, (rows, num_options)),
+        num_options,
+        token.data_ptr(),
+        logprob_raw.data_ptr(),
+        logprob.data_ptr(),
+        status.data_ptr(),
+        option_logprob.data_ptr(),
+        num_threads,
+        _set_number(),
+    )
+    return token, logprob_raw, logprob, status, option_logprob

@@ -1,0 +1,133 @@
+// One body per loop, plain C++ that compilers turn into vectors, inlined into one function per instruction set by the
+// `target` attribute. No intrinsics, so aarch64 and macOS compile the same text; no standard templates, so no AVX-512
+// copy of one of them can end up in a function that every processor runs.
+#include "sample_tokens_loops.h"
+
+#include <cstring>
+#include <limits>
+
+namespace editscore {
+namespace {
+
+#define EDITSCORE_INLINE inline __attribute__((always_inline))
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+EDITSCORE_INLINE bool column_maxima_body(const float* x, int64_t count, float* column_max) {
+    float best[kNumColumns];
+    int32_t bad[kNumColumns] = {};
+    std::memcpy(best, column_max, sizeof(best));
+    int64_t start = 0;
+    for (; start + kNumColumns <= count; start += kNumColumns) {
+        for (int64_t j = 0; j < kNumColumns; ++j) {
+            const float value = x[start + j];
+            best[j] = value > best[j] ? value : best[j];
+            bad[j] |= !(value < kInfinity);  // true for NaN too
+        }
+    }
+    for (int64_t j = 0; start + j < count; ++j) {
+        const float value = x[start + j];
+        best[j] = value > best[j] ? value : best[j];
+        bad[j] |= !(value < kInfinity);
+    }
+    std::memcpy(column_max, best, sizeof(best));
+    int32_t any = 0;
+    for (int64_t j = 0; j < kNumColumns; ++j) any |= bad[j];
+    return any == 0;
+}
+
+EDITSCORE_INLINE int64_t sum_weights_body(const float* x, int64_t count, float best, float scale) {
+    int64_t sum = 0;
+    for (int64_t t = 0; t < count; ++t) sum += token_weight(x[t], best, scale);
+    return sum;
+}
+
+EDITSCORE_INLINE int64_t find_at_least_body(const float* x, int64_t count, float bound, int32_t first_id,
+                                            int32_t* ids) {
+    constexpr int64_t kBlock = 64;
+    int64_t found = 0;
+    for (int64_t start = 0; start < count; start += kBlock) {
+        const int64_t length = count - start < kBlock ? count - start : kBlock;
+        if (length == kBlock) {
+            int32_t any = 0;
+            for (int64_t j = 0; j < kBlock; ++j) any |= x[start + j] >= bound;
+            if (!any) continue;
+        }
+        for (int64_t j = 0; j < length; ++j) {
+            ids[found] = first_id + static_cast<int32_t>(start + j);
+            found += x[start + j] >= bound;
+        }
+    }
+    return found;
+}
+
+EDITSCORE_INLINE void from_bfloat16_body(const uint16_t* bits, int64_t count, float* x) {
+    for (int64_t t = 0; t < count; ++t) x[t] = std::bit_cast<float>(static_cast<uint32_t>(bits[t]) << 16);
+}
+
+EDITSCORE_INLINE void from_float16_body(const uint16_t* bits, int64_t count, float* x) {
+    // Exponent and mantissa move to their place in a float; the product with 2^112 corrects the bias and makes
+    // subnormals exact.
+    for (int64_t t = 0; t < count; ++t) {
+        const uint32_t sign = static_cast<uint32_t>(bits[t] & 0x8000u) << 16;
+        const uint32_t rest = static_cast<uint32_t>(bits[t] & 0x7FFFu) << 13;
+        const float scaled = std::bit_cast<float>(rest) * 0x1p112f;
+        const uint32_t special = rest >= 0x0F800000u ? 0x7F800000u : 0u;  // infinity and NaN keep their mantissa
+        x[t] = std::bit_cast<float>(std::bit_cast<uint32_t>(scaled) | special | sign);
+    }
+}
+
+EDITSCORE_INLINE void apply_mask_body(const float* x, int64_t count, const int32_t* words, int64_t num_words,
+                                      float* masked) {
+    for (int64_t start = 0; start < count; start += 32) {
+        const int64_t length = count - start < 32 ? count - start : 32;
+        const uint32_t word = start / 32 < num_words ? static_cast<uint32_t>(words[start / 32]) : 0u;
+        if (length == 32) {
+            for (uint32_t j = 0; j < 32; ++j) masked[start + j] = (word >> j) & 1u ? x[start + j] : -kInfinity;
+        } else {
+            for (int64_t j = 0; j < length; ++j) masked[start + j] = (word >> j) & 1u ? x[start + j] : -kInfinity;
+        }
+    }
+}
+
+// The six functions of one instruction set and their table.
+#define EDITSCORE_SAMPLE_LOOPS(NAME, TARGET)                                                                          \
+    TARGET bool column_maxima_##NAME(const float* x, int64_t count, float* column_max) {                              \
+        return column_maxima_body(x, count, column_max);                                                              \
+    }                                                                                                                 \
+    TARGET int64_t sum_weights_##NAME(const float* x, int64_t count, float best, float scale) {                       \
+        return sum_weights_body(x, count, best, scale);                                                               \
+    }                                                                                                                 \
+    TARGET int64_t find_at_least_##NAME(const float* x, int64_t count, float bound, int32_t first_id, int32_t* ids) { \
+        return find_at_least_body(x, count, bound, first_id, ids);                                                    \
+    }                                                                                                                 \
+    TARGET void from_bfloat16_##NAME(const uint16_t* bits, int64_t count, float* x) {                                 \
+        from_bfloat16_body(bits, count, x);                                                                           \
+    }                                                                                                                 \
+    TARGET void from_float16_##NAME(const uint16_t* bits, int64_t count, float* x) {                                  \
+        from_float16_body(bits, count, x);                                                                            \
+    }                                                                                                                 \
+    TARGET void apply_mask_##NAME(const float* x, int64_t count, const int32_t* words, int64_t num_words,             \
+                                  float* masked) {                                                                    \
+        apply_mask_body(x, count, words, num_words, masked);                                                          \
+    }                                                                                                                 \
+    constexpr SampleLoops k_##NAME = {column_maxima_##NAME, sum_weights_##NAME,  find_at_least_##NAME,                \
+                                      from_bfloat16_##NAME, from_float16_##NAME, apply_mask_##NAME}
+
+EDITSCORE_SAMPLE_LOOPS(portable, );
+#if defined(__x86_64__)
+EDITSCORE_SAMPLE_LOOPS(avx2, __attribute__((target("avx2"))));
+EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))));
+#endif
+
+}  // namespace
+
+const SampleLoops& sample_loops(InstructionSet set) {
+#if defined(__x86_64__)
+    if (set == InstructionSet::kAvx512) return k_avx512;
+    if (set == InstructionSet::kAvx2) return k_avx2;
+#endif
+    (void)set;
+    return k_portable;
+}
+
+}  // namespace editscore
