@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 
 from editscore.report.rows import DIMENSIONS, ReportRow, typical_pass
@@ -19,6 +20,7 @@ STATUS_NAMES = {
 }
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONG_CHARACTERS = 400
+_PUBLISHED_RANGE = 25
 
 
 def text(value: object) -> str:
@@ -31,7 +33,7 @@ def number(value: float | None, digits: int = 1) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
 
 
-def card(row: ReportRow, place: int, thumbnails: Thumbnails, score_range: float) -> str:
+def card(row: ReportRow, place: int, thumbnails: Thumbnails) -> str:
     """An `<article>` whose data attributes are what the page sorts and filters by."""
     score = row.score
     values = {"overall": score.overall, **{name: getattr(score, name) for name in DIMENSIONS}, "spread": score.spread.overall}
@@ -41,7 +43,7 @@ def card(row: ReportRow, place: int, thumbnails: Thumbnails, score_range: float)
         f'<article class="card {state}" data-place="{place}" data-id="{text(score.id)}" data-status="{text(score.status)}" '
         f'data-task="{text(row.task)}" data-warnings="{len(score.warnings)}" {keys}>'
         f"{_compare(row, thumbnails)}"
-        f'<div class="body">{_head(row)}{_bars(row, score_range)}{_reasons(score)}{_passes(score)}{_notes(row)}</div>'
+        f'<div class="body">{_head(row)}{_bars(row)}{_reasons(score)}{_passes(score)}{_notes(row)}</div>'
         "</article>"
     )
 
@@ -100,14 +102,14 @@ def _head(row: ReportRow) -> str:
     )
 
 
-def _bars(row: ReportRow, score_range: float) -> str:
+def _bars(row: ReportRow) -> str:
     score = row.score
     if all(getattr(score, name) is None for name in DIMENSIONS):
         return ""
     lines = []
     for name, label in DIMENSIONS.items():
         value: float | None = getattr(score, name)
-        dots = "".join(f'<i class="dot" style="--v:{dot:.3f}"></i>' for dot in _dots(score, name, score_range))
+        dots = "".join(f'<i class="dot" style="--v:{dot:.3f}"></i>' for dot in _dots(score, name))
         truth = row.truth.get(name)
         mark = "" if truth is None else f'<i class="truth" style="--v:{truth:.3f}" title="oracle {number(truth)}"></i>'
         fill = "" if value is None else f'<i class="fill" style="--v:{value:.3f}"></i>'
@@ -119,12 +121,21 @@ def _bars(row: ReportRow, score_range: float) -> str:
     return f'<dl class="bars">{"".join(lines)}</dl>'
 
 
-def _dots(score: Score, name: str, score_range: float) -> list[float]:
+def _dots(score: Score, name: str) -> list[float]:
     """The passes' values of one dimension on 0..10; one pass needs no dots."""
     side = 0 if name in ("prompt_following", "naturalness") else 1
     pairs = [one.sc_raw if name in ("prompt_following", "consistency") else one.pq_raw for one in score.passes]
-    values = [pair[side] * 10 / score_range for pair in pairs if pair is not None]
+    factor = _raw_to_ten(score)
+    values = [pair[side] * factor for pair in pairs if pair is not None]
     return values if len(values) > 1 else []
+
+
+def _raw_to_ten(score: Score) -> float:
+    """10 / score_range, which a score does not hold: read off a pass, whose overall is sqrt(min(sc) * min(pq)) * 10 / range."""
+    for one in score.passes:
+        if one.overall and one.sc_raw and one.pq_raw:
+            return one.overall / math.sqrt(min(one.sc_raw) * min(one.pq_raw))
+    return 10 / _PUBLISHED_RANGE
 
 
 def _reasons(score: Score) -> str:

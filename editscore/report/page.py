@@ -31,16 +31,15 @@ def write_report(
     *,
     title: str = "EditScore report",
     provenance: Mapping[str, str] | None = None,
-    score_range: float = 25.0,
     expected_rows: int = 100,
 ) -> None:
     """Write the page to `path`; it appears whole or not at all.
 
     rows: read once and one at a time, so that a generator may decode images as they are needed.
-    provenance: what made the scores, shown in the footer. score_range: top of the passes' raw scale.
+    provenance: what made the scores, shown in the footer.
     expected_rows: about how many rows come; it sets the size of the thumbnails.
     """
-    page = render_report(rows, title=title, provenance=provenance, score_range=score_range, expected_rows=expected_rows)
+    page = render_report(rows, title=title, provenance=provenance, expected_rows=expected_rows)
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -58,7 +57,6 @@ def render_report(
     *,
     title: str = "EditScore report",
     provenance: Mapping[str, str] | None = None,
-    score_range: float = 25.0,
     expected_rows: int = 100,
 ) -> bytes:
     """The page as UTF-8; see `write_report`."""
@@ -67,7 +65,7 @@ def render_report(
     cards = []
     for place, row in enumerate(rows):
         summary.add(row)
-        cards.append(card(row, place, thumbnails, score_range))
+        cards.append(card(row, place, thumbnails))
     script = _asset("page.js")
     page = "\n".join(
         [

@@ -135,6 +135,23 @@ def test_means_leave_failures_out() -> None:
     assert re.search(r"3\s+samples\s+5\.00\s+mean overall", words) and re.search(r"1\s+failed", words)
 
 
+@pytest.mark.parametrize("score_range", [10.0, 25.0, 30.0])
+def test_the_dots_of_passes_are_on_the_scale_of_the_bars(score_range: float) -> None:
+    raws = ((0.2, 0.6), (0.4, 0.8))
+    passes = tuple(
+        PassScore(
+            index=i,
+            status=Status.OK,
+            sc_raw=(a * score_range, score_range),
+            pq_raw=(score_range, b * score_range),
+            overall=10 * (a * b) ** 0.5,
+        )
+        for i, (a, b) in enumerate(raws)
+    )
+    page = render_report([ReportRow(good("a", 5.0, passes=passes), "x")]).decode()
+    assert re.findall(r'"dot" style="--v:([\d.]+)"', page) == ["2.000", "4.000", "10.000", "10.000", "10.000", "10.000", "6.000", "8.000"]
+
+
 def test_an_empty_report_says_so() -> None:
     assert b"0 of 0" in render_report([])
 
