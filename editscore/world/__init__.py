@@ -4,6 +4,7 @@ from editscore.world.editors import EDITORS
 from editscore.world.groups import MAX_EDITS, SPLITS, GroupPlan, paint, paint_group, plan_group, sample_group, world_version
 from editscore.world.labels import CELL_FIELDS, CLASSES, IMAGE_FIELDS, EditLabels, SceneLabels, edit_labels, scene_labels
 from editscore.world.palette import QUALITY_FAULTS, TASKS
+from editscore.world.photos import load_photos
 from editscore.world.records import Group, GroupEdit, Split, Verdict
 from editscore.world.scene import Background, Camera, Fault, Operation, Scene, SceneObject
 from editscore.world.words import vocabulary, words_of
@@ -31,6 +32,7 @@ __all__ = [
     "Split",
     "Verdict",
     "edit_labels",
+    "load_photos",
     "paint",
     "paint_group",
     "plan_group",

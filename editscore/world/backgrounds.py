@@ -72,7 +72,8 @@ def _colored(kind: str, base: NDArray[np.float32], x: Plane, y: Plane, scale: fl
 
 def _square_wave(t: Plane, width: float, scale: float) -> Plane:
     phase = t - np.floor(t)
-    return np.clip((np.abs(phase - np.float32(0.5)) - np.float32(0.25)) * np.float32(width * scale) + np.float32(0.5), 0, 1)
+    wave = (np.abs(phase - np.float32(0.5)) - np.float32(0.25)) * np.float32(width * scale)
+    return np.asarray(np.clip(wave + np.float32(0.5), 0, 1), np.float32)
 
 
 def value_noise(rng: np.random.Generator, x: Plane, y: Plane, cells: tuple[tuple[int, int, float], ...]) -> Plane:
@@ -104,7 +105,7 @@ def _over(canvas: Canvas, color: tuple[int, int, int], share: Plane) -> Canvas:
 
 def _sky(rng: np.random.Generator, x: Plane, y: Plane) -> Canvas:
     clouds = value_noise(rng, x, y, ((3, 5, 0.6), (7, 11, 0.4), (17, 24, 0.22)))
-    return _over(_blend((86, 150, 226), (196, 224, 246), y / LATTICE), (255, 255, 255), (clouds - np.float32(0.5)) * 4)
+    return _over(_blend((86, 150, 226), (196, 224, 246), y / np.float32(LATTICE)), (255, 255, 255), (clouds - np.float32(0.5)) * 4)
 
 
 def _forest(rng: np.random.Generator, x: Plane, y: Plane) -> Canvas:
@@ -130,7 +131,7 @@ def _sea(rng: np.random.Generator, x: Plane, y: Plane) -> Canvas:
 
 def _night(rng: np.random.Generator, x: Plane, y: Plane) -> Canvas:
     hills = value_noise(rng, x, y, ((5, 1, 0.6), (13, 1, 0.2)))
-    sky = _blend((14, 16, 44), (66, 54, 104), y / LATTICE)
+    sky = _blend((14, 16, 44), (66, 54, 104), y / np.float32(LATTICE))
     stars = rng.integers(0, LATTICE, (26, 2))
     for sx, sy in stars.tolist():
         px, py = x[0] - np.float32(sx + 0.5), y[:, 0] - np.float32(sy + 0.5)

@@ -1,4 +1,4 @@
-"""What an edit did, read off the scene graphs before and after: how far each operation got, and what else changed.
+"""How far each operation of an instruction got, read off the scene graphs before and after.
 
 Nothing here knows what the editor meant to do: two editors that leave the same scene get the same words and the same verdict.
 """
@@ -8,28 +8,22 @@ from typing import Final
 
 import msgspec
 
-from editscore.world.instructions import background_words
 from editscore.world.operations import EXTRACT_GROUND
 from editscore.world.palette import BROKEN_TEXT, PLACES
-from editscore.world.scene import Camera, Operation, Scene, SceneObject
+from editscore.world.scene import Operation, Scene, SceneObject
 
 # Share of an operation that is credited when something was done, but not the right thing.
-CREDIT: Final = {"wrong_object": 0.12, "wrong_attribute": 0.3, "wrong_shape": 0.3, "wrong_color": 0.4, "wrong_place": 0.4, "broken_text": 0.1}
+CREDIT: Final = {
+    "wrong_object": 0.12,
+    "wrong_attribute": 0.3,
+    "wrong_shape": 0.3,
+    "wrong_color": 0.4,
+    "wrong_place": 0.4,
+    "broken_text": 0.1,
+}
 MOVE_TOLERANCE: Final = 6.0  # lattice units: this near to where it belongs counts as there
-_SHIFT_TOLERANCE: Final = 3.0
-_STILL: Final = Camera()
-_ATTRIBUTE: Final = {"color": "color", "hair": "color", "material": "material", "text": "text", "expression": "expression", "accessory": "accessory"}
-_ALLOWED: Final[dict[str, tuple[str, ...]]] = {"replace": ("shape", "color", "material"), "move": ("place",)}
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """Something that is not as it should be. `share` 0..1 scales its cost where the oracle says so."""
-
-    kind: str
-    phrase: str
-    grade: int = 2
-    share: float = 1.0
-    subject: str = ""
+SHIFT_TOLERANCE: Final = 3.0
+ATTRIBUTE: Final[dict[str, str]] = {"color": "color", "hair": "color"} | {k: k for k in ("material", "text", "expression", "accessory")}
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -83,11 +77,10 @@ def _follow_global(operation: Operation, before: Scene, after: Scene) -> Progres
         if now == before.background:
             return Progress(0.0, "background unchanged", ("noop",))
         same_color, same_kind = now.color == goal.color, now.kind == goal.kind
-        words = background_words(now)
         if same_color and same_kind:
-            return _graded(after.background_share, f"background {amount(after.background_share)}turned {words}")
+            return _graded(after.background_share, f"background {amount(after.background_share)}turned {now.name}")
         credit = 0.5 if same_kind else (0.4 if same_color and goal.color else 0.2)
-        return Progress(credit, f"wrong background, turned {words}", ("wrong_attribute",))
+        return Progress(credit, f"wrong background, turned {now.name}", ("wrong_attribute",))
     now_value, share = (after.tone, after.tone_share) if operation.kind == "tone" else (after.style, after.style_share)
     if not now_value:
         return Progress(0.0, f"{operation.kind} unchanged", ("noop",))
@@ -129,7 +122,8 @@ def added(operation: Operation, before: Scene, after: Scene) -> SceneObject | No
 
 def _follow_extract(target: SceneObject, before: Scene, after: Scene) -> Progress:
     now = after.find(target.key)
-    if after.background != EXTRACT_GROUND or before.background == EXTRACT_GROUND and len(after.objects) == len(before.objects):
+    was_white = before.background == EXTRACT_GROUND and len(after.objects) == len(before.objects) and after.background_share >= 1
+    if after.background != EXTRACT_GROUND or was_white:
         return Progress(0.0, f"{target.name} not extracted", ("noop",))
     if now is None:
         other = next((o for o in after.objects), None)
@@ -147,7 +141,7 @@ def _follow_move(operation: Operation, target: SceneObject, now: SceneObject) ->
     goal = msgspec.structs.replace(target, cell=operation.cell, dx=0, dy=0).center
     way, left = distance(target.center, goal), distance(now.center, goal)
     gone = distance(target.center, now.center)
-    if gone <= _SHIFT_TOLERANCE:
+    if gone <= SHIFT_TOLERANCE:
         return Progress(0.0, "")
     if left <= MOVE_TOLERANCE:
         return Progress(1.0, f"{target.name} moved {PLACES[operation.cell]}")
@@ -179,7 +173,7 @@ def _follow_replace(operation: Operation, target: SceneObject, now: SceneObject)
 
 
 def _follow_attribute(operation: Operation, target: SceneObject, now: SceneObject) -> Progress:
-    attribute = _ATTRIBUTE[operation.kind]
+    attribute = ATTRIBUTE[operation.kind]
     value, old = str(getattr(now, attribute)), str(getattr(target, attribute))
     if value == old:
         return Progress(0.0, "")
@@ -231,70 +225,3 @@ def _underwent(operation: Operation, old: SceneObject, now: SceneObject | None) 
     if kind == "move" and now.cell == operation.cell != old.cell:
         return f"moved {PLACES[now.cell]}"
     return ""
-
-
-def side_effects(operations: tuple[Operation, ...], progress: tuple[Progress, ...], before: Scene, after: Scene) -> list[Finding]:
-    """All that changed without being asked for, object by object, then the whole picture."""
-    by_target = {op.target: op for op in operations}
-    wrong = {p.wrong: op for p, op in zip(progress, operations, strict=True) if p.wrong >= 0}
-    findings: list[Finding] = []
-    extracted = any(op.kind == "extract" for op in operations) and after.background == EXTRACT_GROUND
-    for old in before.objects:
-        now = after.find(old.key)
-        if old.key in wrong:
-            findings.append(Finding("wrong_object", "", subject=old.name))
-        op = by_target.get(old.key) or wrong.get(old.key)
-        if now is None:
-            if op is None and not extracted:
-                also = any(o.kind == "remove" and p.share > 0 and p.wrong < 0 for o, p in zip(operations, progress, strict=True))
-                kind, word = ("over_edit", "also removed") if also else ("lose", "lost")
-                findings.append(Finding(kind, f"{old.name} {word}", subject=old.name))
-        elif not extracted or op is not None:
-            findings += _object_changes(old, now, op, () if op is not None else operations)
-    asked = [added(op, before, after) for op in operations if op.kind == "add"]
-    for extra in after.objects:
-        if before.find(extra.key) is None and extra not in asked:
-            findings.append(Finding("extra", f"extra {extra.name}", subject=extra.name))
-    return findings + _picture_changes(operations, before, after, extracted)
-
-
-def _object_changes(old: SceneObject, now: SceneObject, op: Operation | None, over: tuple[Operation, ...]) -> list[Finding]:
-    """Changes of one object; those that its own operation asks for do not count."""
-    allowed = () if op is None else _ALLOWED.get(op.kind, (_ATTRIBUTE.get(op.kind, ""),))
-    prefix = "target_" if op is not None else ""
-    also = any((o.kind, o.value) in (("color", now.color), ("material", now.material)) for o in over)
-    found: list[tuple[str, str]] = []
-    if now.shape != old.shape and "shape" not in allowed:
-        found.append(("reshape", f"turned {now.shape}"))
-    if now.color != old.color and "color" not in allowed:
-        found.append(("over_edit", f"also turned {now.color}") if also else ("recolor", f"turned {now.color}"))
-    if now.material != old.material and "material" not in allowed:
-        found.append(("over_edit", f"also turned {now.material}") if also else ("rematerial", f"turned {now.material}"))
-    if now.size != old.size:
-        found.append(("resize", "grew" if now.size == "large" else "shrank"))
-    if distance(old.center, now.center) > _SHIFT_TOLERANCE and "place" not in allowed:
-        found.append(("shift", "moved"))
-    if now.text != old.text and "text" not in allowed:
-        found.append(("rewrite", "text broken" if now.text == BROKEN_TEXT else f"says {now.text}"))
-    if (now.expression, now.accessory) != (old.expression, old.accessory) and not {"expression", "accessory"} & set(allowed):
-        found.append(("reface", "changed"))
-    return [Finding(k if k == "over_edit" else prefix + k, f"{old.name} {words}", subject=old.name) for k, words in found]
-
-
-def _picture_changes(operations: tuple[Operation, ...], before: Scene, after: Scene, extracted: bool) -> list[Finding]:
-    asked = {op.kind for op in operations}
-    findings: list[Finding] = []
-    if after.background != before.background and "background" not in asked and not extracted:
-        findings.append(Finding("background", f"background turned {background_words(after.background)}"))
-    if after.tone and "tone" not in asked:
-        grade = "slightly " if after.tone_share < 0.65 else ""
-        findings.append(Finding("tone", f"image {grade}turned {after.tone}", grade=1 if grade else 3, share=after.tone_share))
-    if after.style and "style" not in asked:
-        findings.append(Finding("style", f"image turned {after.style}"))
-    if after.camera != _STILL:
-        camera = after.camera
-        reach = max(abs(camera.shift_x), abs(camera.shift_y)) / 4 if camera.zoom == 1 else (camera.zoom - 1) / 0.16
-        grade = min(3, max(1, int(reach + 0.5)))
-        word = "shifted" if camera.zoom == 1 else "cropped"
-        findings.append(Finding(word, f"image {('slightly ', '', 'strongly ')[grade - 1]}{word}", grade=grade))
-    return findings

@@ -96,10 +96,12 @@ def _cut(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) -
     axis = _axis(size)
     inside = (axis > middle - 1) & (axis < middle + 22) if rng.integers(2) else (axis < middle + 1) & (axis > middle - 22)
     canvas = canvas.copy()
+    at = np.arange(size) - shift  # what comes in at the border is mirrored, so that no piece shows up on the other side
+    at = np.where(at < 0, -1 - at, np.where(at >= size, 2 * size - 1 - at, at))
     if upright:
-        canvas[:, inside] = np.roll(canvas[:, inside], shift, axis=0)
+        canvas[:, inside] = canvas[at][:, inside]
     else:
-        canvas[inside] = np.roll(canvas[inside], shift, axis=1)
+        canvas[inside] = canvas[:, at][inside]
     return canvas
 
 
@@ -151,7 +153,7 @@ def _burn(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) 
 def _blur(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) -> Canvas:
     """Repeated averages of three on the lattice."""
     plane = _to_lattice(canvas)
-    for _ in range(int(_by_grade(fault, 2, 5, 11))):
+    for _ in range(int(_by_grade(fault, 2, 4, 8))):
         wide = np.concatenate((plane[:1], plane, plane[-1:]))
         plane = (wide[:-2] + wide[1:-1] + wide[2:]) / np.float32(3)
         wide = np.concatenate((plane[:, :1], plane, plane[:, -1:]), axis=1)
@@ -160,13 +162,14 @@ def _blur(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) 
 
 
 def _blocks(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) -> Canvas:
-    """What hard compression leaves: squares of one color."""
+    """What hard compression leaves: squares of nearly one color."""
     side = int(_by_grade(fault, 3, 4, 6))
     n = LATTICE // side
-    plane = _to_lattice(canvas)[: n * side, : n * side]
-    mean = plane.reshape(n, side, n, side, 3).mean((1, 3))
-    flat = np.repeat(np.repeat(mean, side, axis=0), side, axis=1)
-    return _from_lattice(np.asarray(flat, np.float32), canvas.shape[0], smooth=False)
+    plane = _to_lattice(canvas)
+    tiles = plane.reshape(n, side, n, side, 3)
+    mean = tiles.sum(1, keepdims=True).sum(3, keepdims=True) / np.float32(side * side)
+    flat = (tiles + np.float32(0.82) * (mean - tiles)).reshape(LATTICE, LATTICE, 3)
+    return _from_lattice(flat, canvas.shape[0], smooth=False)
 
 
 def _banding(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) -> Canvas:
@@ -175,7 +178,7 @@ def _banding(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generato
     t = (axis + phase) / np.float32(12)
     wave = np.abs((t - np.floor(t)) * 2 - 1)
     share = np.clip(wave * 3 - 1, 0, 1) * np.float32(_by_grade(fault, 0.26, 0.42, 0.62))
-    return canvas * (1 - share[:, None, None])
+    return np.asarray(canvas * (1 - share[:, None, None]), np.float32)
 
 
 def _noise(canvas: Canvas, scene: Scene, fault: Fault, rng: np.random.Generator) -> Canvas:

@@ -5,7 +5,7 @@ Legend: n = the patch's side in pixels.
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,46 +30,83 @@ def radius_of(thing: SceneObject) -> float:
     return SIZES[thing.size] * (1.1 if thing.shape == "person" else 1.0)
 
 
+class _Look(NamedTuple):
+    """All of an object that its patch depends on, apart from where it stands."""
+
+    shape: str
+    size: str
+    color: str
+    material: str
+    text: str
+    expression: str
+    accessory: str
+    skin: int
+
+
+class _Raster(NamedTuple):
+    """Pixels per lattice unit, the patch's half side in pixels, and the object's offset within its pixel in 1/64."""
+
+    scale: float
+    reach: int
+    fx: int
+    fy: int
+
+
 def patch_of(thing: SceneObject, scale: float) -> tuple[Patch, int, int]:
     """The patch and its top-left pixel (x, y) in the picture; it may reach over the border. `scale` = pixels per lattice unit."""
     cx, cy = thing.center
-    reach = int((radius_of(thing) * 1.22 + 4) * scale + 1.5)
     px, py = cx * scale, cy * scale
-    fx, fy = round((px - int(px)) * 64), round((py - int(py)) * 64)
+    reach = int((radius_of(thing) * 1.22 + 4) * scale + 1.5)
+    raster = _Raster(scale, reach, round((px - int(px)) * 64), round((py - int(py)) * 64))
     paint = _painted if 2 * reach + 1 <= _CACHED_SIDE else _painted.__wrapped__
-    look = (thing.shape, thing.size, thing.color, thing.material, thing.text, thing.expression, thing.accessory, thing.key % 3)
-    patch = paint(*look, scale, reach, fx, fy)
+    drawn = (thing.text, thing.expression, thing.accessory, thing.key % len(_SKIN))
+    patch = paint(_Look(thing.shape, thing.size, thing.color, thing.material, *drawn), raster)
     if thing.share < 1:
-        old = (thing.shape, thing.size, thing.old_color or thing.color, thing.old_material or thing.material)
-        before = paint(*old, thing.text, thing.expression, thing.accessory, thing.key % 3, scale, reach, fx, fy)
+        before = paint(_Look(thing.shape, thing.size, thing.old_color or thing.color, thing.old_material or thing.material, *drawn), raster)
         patch = before + np.float32(thing.share) * (patch - before)
     return patch, int(px) - reach, int(py) - reach
 
 
 @lru_cache(maxsize=1024)
-def _painted(
-    shape: str, size: str, color: str, material: str, text: str, expression: str, accessory: str, skin: int, scale: float, reach: int, fx: int, fy: int
-) -> Patch:
-    radius = SIZES[size] * (1.1 if shape == "person" else 1.0)
-    steps = np.arange(-reach, reach + 1, dtype=np.float32) + np.float32(0.5)
-    x = np.broadcast_to((steps - np.float32(fx / 64))[None, :] / np.float32(scale), (steps.size, steps.size))
-    y = np.broadcast_to((steps - np.float32(fy / 64))[:, None] / np.float32(scale), (steps.size, steps.size))
-    canvas = np.zeros((steps.size, steps.size, 4), np.float32)
-    if shape == "person":
-        _paint_person(canvas, x, y, radius, scale, color, expression, accessory, skin)
+def _painted(look: _Look, raster: _Raster) -> Patch:
+    radius = SIZES[look.size] * (1.1 if look.shape == "person" else 1.0)
+    scale = raster.scale
+    x, y = _grid(raster)
+    canvas = np.zeros((*x.shape, 4), np.float32)
+    if look.shape == "person":
+        _paint_person(canvas, x, y, radius, scale, look)
     else:
-        distance = outline_distance(shape, radius, x, y)
-        _cast_shadow(canvas, outline_distance(shape, radius, x - np.float32(0.9), y - np.float32(1.6)))
-        _fill(canvas, distance, _textured(color, material, radius, x, y, scale), _dark(COLORS[color]), scale)
-        if shape == "sign":
-            ink = _INK if _luma(COLORS[color]) > 125 else _PAPER
-            _fill(canvas, text_distance(text, radius, x, y) - np.float32(0.135 * radius), ink, None, scale)
+        outline = _outline if x.shape[0] <= _CACHED_SIDE else _outline.__wrapped__
+        distance, below = outline(look.shape, radius, raster)
+        _cast_shadow(canvas, below)
+        rgb = COLORS[look.color]
+        _fill(canvas, distance, _textured(look.color, look.material, radius, x, y, scale), _dark(rgb), scale)
+        if look.shape == "sign":
+            ink = _INK if _luma(rgb) > 125 else _PAPER
+            _fill(canvas, text_distance(look.text, radius, x, y) - np.float32(0.135 * radius), ink, None, scale)
     canvas.setflags(write=False)
     return canvas
 
 
+def _grid(raster: _Raster) -> tuple[Plane, Plane]:
+    """Coordinates [n, n] of pixel centres about the object's centre, lattice units."""
+    scale, reach, fx, fy = raster
+    steps = np.arange(-reach, reach + 1, dtype=np.float32) + np.float32(0.5)
+    shape = (steps.size, steps.size)
+    x = np.broadcast_to((steps - np.float32(fx / 64))[None, :] / np.float32(scale), shape)
+    y = np.broadcast_to((steps - np.float32(fy / 64))[:, None] / np.float32(scale), shape)
+    return x, y
+
+
+@lru_cache(maxsize=512)
+def _outline(shape: str, radius: float, raster: _Raster) -> tuple[Plane, Plane]:
+    """Distances to the silhouette and to its shadow's."""
+    x, y = _grid(raster)
+    return outline_distance(shape, radius, x, y), outline_distance(shape, radius, x - np.float32(0.9), y - np.float32(1.6))
+
+
 def _coverage(distance: Plane, scale: float) -> Plane:
-    return np.clip(np.float32(0.5) - distance * np.float32(scale), 0, 1)
+    return np.asarray(np.clip(np.float32(0.5) - distance * np.float32(scale), 0, 1), np.float32)
 
 
 def _cast_shadow(canvas: Patch, distance: Plane) -> None:
@@ -103,7 +140,8 @@ def _light(rgb: Rgb) -> Rgb:
 def _wave(t: Plane, width: float, scale: float) -> Plane:
     """A square wave of period 1 in t, antialiased; `width` lattice units to the period."""
     phase = t - np.floor(t)
-    return np.clip((np.abs(phase - np.float32(0.5)) - np.float32(0.25)) * np.float32(width * scale) + np.float32(0.5), 0, 1)
+    wave = (np.abs(phase - np.float32(0.5)) - np.float32(0.25)) * np.float32(width * scale)
+    return np.asarray(np.clip(wave + np.float32(0.5), 0, 1), np.float32)
 
 
 def _textured(color: str, material: str, radius: float, x: Plane, y: Plane, scale: float) -> NDArray[np.float32]:
@@ -124,34 +162,35 @@ def _textured(color: str, material: str, radius: float, x: Plane, y: Plane, scal
         a, b = _wave(x / np.float32(8.0), 8.0, scale), _wave(y / np.float32(8.0), 8.0, scale)
         mask = a + b - 2 * a * b
     else:
-        px, py = x / np.float32(5.0), y / np.float32(5.0)
-        px, py = (px - np.floor(px) - np.float32(0.5)) * 5, (py - np.floor(py) - np.float32(0.5)) * 5
-        mask = _coverage(np.sqrt(px * px + py * py) - np.float32(1.55), scale)
+        pitch = np.float32(4.75)
+        px, py = x / pitch + np.float32(0.5), y / pitch + np.float32(0.5)  # a dot in the very middle
+        px, py = (px - np.floor(px) - np.float32(0.5)) * pitch, (py - np.floor(py) - np.float32(0.5)) * pitch
+        mask = _coverage(np.sqrt(px * px + py * py) - np.float32(1.65), scale)
     return np.asarray(base + mask[..., None] * (other - base), np.float32)
 
 
-def _paint_person(canvas: Patch, x: Plane, y: Plane, r: float, scale: float, hair: str, expression: str, accessory: str, skin: int) -> None:
+def _paint_person(canvas: Patch, x: Plane, y: Plane, r: float, scale: float, look: _Look) -> None:
     """Head and shoulders: hair in the object's color, a drawn mouth, glasses or a hat."""
     body = np.maximum(disc(x, y, 0, 1.32 * r, 0.95 * r), y - np.float32(1.08 * r))
     _cast_shadow(canvas, np.minimum(disc(x, y, 0.9, 1.5, 0.92 * r), body))
     _fill(canvas, body, (92, 98, 122), (40, 42, 56), scale)
-    _fill(canvas, disc(x, y, 0, -0.14 * r, 0.94 * r), tuple(float(v) for v in COLORS[hair]), _dark(COLORS[hair]), scale)  # type: ignore[arg-type]
-    _fill(canvas, disc(x, y, 0, 0.14 * r, 0.70 * r), _SKIN[skin], None, scale)
+    _fill(canvas, disc(x, y, 0, -0.14 * r, 0.94 * r), COLORS[look.color], _dark(COLORS[look.color]), scale)
+    _fill(canvas, disc(x, y, 0, 0.14 * r, 0.70 * r), _SKIN[look.skin], None, scale)
     for side in (-1, 1):
         _fill(canvas, disc(x, y, side * 0.29 * r, -0.02 * r, 0.11 * r), _INK, None, scale)
-    if expression == "surprised":
+    if look.expression == "surprised":
         px, py = x, (y - np.float32(0.48 * r)) * np.float32(0.8)
         _fill(canvas, np.sqrt(px * px + py * py) - np.float32(0.2 * r), (120, 20, 30), None, scale)
     else:
-        bend = 0.2 if expression == "happy" else -0.2
+        bend = 0.2 if look.expression == "happy" else -0.2
         middle = 0.46 + bend / 2
         mouth = (((-0.36 * r, (middle - bend) * r), (-0.14 * r, middle * r), (0.14 * r, middle * r), (0.36 * r, (middle - bend) * r)),)
         _fill(canvas, stroke_distance(mouth, x, y) - np.float32(0.085 * r), (120, 20, 30), None, scale)
-    if accessory == "glasses":
+    if look.accessory == "glasses":
         for side in (-1, 1):
             lens = np.abs(disc(x, y, side * 0.32 * r, -0.02 * r, 0.26 * r)) - np.float32(0.075 * r)
             _fill(canvas, lens, _INK, None, scale)
         _fill(canvas, box(x, y, 0, -0.04 * r, 0.1 * r, 0.06 * r), _INK, None, scale)
-    elif accessory == "hat":
+    elif look.accessory == "hat":
         _fill(canvas, box(x, y, 0, -0.82 * r, 0.56 * r, 0.36 * r, 0.08 * r), (52, 40, 70), (20, 14, 30), scale)
         _fill(canvas, box(x, y, 0, -0.48 * r, 1.0 * r, 0.11 * r, 0.1 * r), (52, 40, 70), (20, 14, 30), scale)

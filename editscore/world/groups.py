@@ -8,13 +8,14 @@ import numpy as np
 
 from editscore.types import InvalidInputError
 from editscore.world import oracle
+from editscore.world.attempts import Editor
 from editscore.world.compare import CREDIT
 from editscore.world.editors import EDITORS, work
 from editscore.world.faults import paint_faults
 from editscore.world.instructions import ACCESSORY_PHRASES, PHRASES, write_instruction
 from editscore.world.operations import apply
 from editscore.world.palette import LATTICE, TASKS
-from editscore.world.records import Group, GroupEdit, Pixels, Split
+from editscore.world.records import Group, GroupEdit, Pixels, Split, Verdict
 from editscore.world.render import render, to_pixels
 from editscore.world.sampling import Rng, draw_operations, draw_scene, place
 from editscore.world.scene import Fault, Operation, Scene
@@ -32,7 +33,7 @@ class EditPlan(msgspec.Struct, frozen=True):
     scene: Scene
     painted: tuple[Fault, ...]
     faults: tuple[Fault, ...]
-    verdict: oracle.Verdict
+    verdict: Verdict
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
@@ -67,10 +68,10 @@ def plan_group(
     return GroupPlan(f"{split}-{seed}-{index:06d}", task, instruction, operations, scene, goal, edits)
 
 
-def _plan_edit(editor: object, rng: Rng, scene: Scene, operations: tuple[Operation, ...]) -> EditPlan:
-    after, painted = work(editor, rng, scene, operations)  # type: ignore[arg-type]
+def _plan_edit(editor: Editor, rng: Rng, scene: Scene, operations: tuple[Operation, ...]) -> EditPlan:
+    after, painted = work(editor, rng, scene, operations)
     verdict, faults = oracle.pronounce(operations, scene, after, painted)
-    return EditPlan(editor.name, after, painted, faults, verdict)  # type: ignore[attr-defined]
+    return EditPlan(editor.name, after, painted, faults, verdict)
 
 
 def _stream(split: Split, seed: int, index: int, part: int) -> Rng:
@@ -127,6 +128,7 @@ def paint(scene: Scene, faults: tuple[Fault, ...] = (), size: int = LATTICE, pho
 def world_version() -> str:
     """Hash of the tables and of the decisions of 26 probe groups: texts, scenes, verdicts. 16 hex digits."""
     probes = [plan_group("dev", i, num_edits=MAX_EDITS, num_photos=3) for i in range(_PROBES)]
-    tables = (_REVISION, EDITORS, CREDIT, PHRASES, ACCESSORY_PHRASES, oracle.CONSISTENCY_COSTS, oracle.NATURALNESS_COSTS, oracle.ARTIFACT_COSTS)
+    costs = (CREDIT, oracle.CONSISTENCY_COSTS, oracle.TONE_COST, oracle.NATURALNESS_COSTS, oracle.ARTIFACT_COSTS)
+    tables = (_REVISION, EDITORS, PHRASES, ACCESSORY_PHRASES, costs)
     encoded = msgspec.json.encode((tables, probes), order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:16]

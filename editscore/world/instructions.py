@@ -15,12 +15,17 @@ PHRASES: Final[dict[str, tuple[str, ...]]] = {
     "material": ("make the {o} {v}", "give the {o} a {v} surface", "change the material of the {o} to {v}", "turn the {o} {v}"),
     "style": ("turn the image into {v}", "make the image look like {v}", "redraw the picture as {v}", "change the style to {v}"),
     "tone": ("make the image {v}", "give the picture a {v} tone", "change the tone of the image to {v}", "turn the picture {v}"),
-    "background": ("change the background to {v}", "replace the background with {v}", "make the background {v}", "put {v} in the background"),
+    "background": (
+        "change the background to {v}",
+        "replace the background with {v}",
+        "make the background {v}",
+        "put {v} in the background",
+    ),
     "extract": ("extract the {o}", "cut out the {o} on white", "isolate the {o} on a white background", "keep only the {o} on white"),
     "expression": ("make the {o} {v}", "make the {o} look {v}", "change the face of the {o} to {v}", "the {o} should look {v}"),
     "hair": ("change the hair of the {o} to {v}", "give the {o} {v} hair", "color the hair of the {o} {v}", "make the hair {v}"),
     "text": ("change the text on the {o} to {v}", "make the {o} say {v}", "write {v} on the {o}", "replace the text {t} with {v}"),
-    "move": ("move the {o} {w}", "shift the {o} {w}", "put the {o} {w}", "bring the {o} {w}"),
+    "move": ("move the {o} {w}", "shift the {o} {w}", "send the {o} {w}", "bring the {o} {w}"),
 }
 ACCESSORY_PHRASES: Final[dict[str, tuple[str, ...]]] = {
     "glasses": ("give the {o} glasses", "put glasses on the {o}", "add glasses to the {o}", "the {o} should wear glasses"),
@@ -43,12 +48,10 @@ def place_words(cell: int, moving: bool) -> str:
 
 def background_words(background: Background) -> str:
     """plain white, a gray gradient, white lines, a forest ..."""
-    if background.kind == "plain":
-        return f"plain {background.color}"
-    if background.kind in ("lines", "tiles"):
-        return f"{background.color} {background.kind}"
-    if background.kind in ("stone", "night"):
-        return background.kind
+    if background.kind in ("plain", "lines", "tiles", "stone", "night"):
+        return background.name
+    if background.kind in ("sky", "sea"):
+        return f"the {background.kind}"
     return with_article(background.name)
 
 

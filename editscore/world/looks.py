@@ -15,7 +15,7 @@ def apply_tone(canvas: Canvas, tone: str, share: float) -> Canvas:
     elif tone == "cool":
         toned = canvas * np.asarray((0.58, 0.95, 1.12), np.float32) + np.asarray((0, 6, 28), np.float32)
     elif tone == "dark":
-        toned = canvas * np.float32(0.38)
+        toned = canvas * np.float32(0.44)
     elif tone == "bright":
         toned = canvas * np.float32(0.55) + np.float32(112)
     else:

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from editscore.world.compare import Finding, Progress, follow, side_effects
-from editscore.world.records import Verdict
+from editscore.world.compare import Progress, follow
 from editscore.world.palette import GRADES, QUALITY_FAULTS
+from editscore.world.records import Verdict
 from editscore.world.scene import Fault, Operation, Scene
+from editscore.world.side_effects import Finding, side_effects
 
 FULL: Final = 25
 # What an unasked change costs consistency. A tone costs 4 + 8 share; graded ones have three prices.
@@ -56,7 +57,7 @@ ARTIFACT_COSTS: Final[dict[str, tuple[int, int, int]]] = {
     "ghost": (3, 3, 3),
     "broken": (8, 8, 8),
 }
-_MOST_PHRASES: Final = 3  # a reason names at most so many side effects, the dearest first; all of them count
+_MOST_PHRASES: Final = 2  # a reason names at most so many side effects, the dearest first, then `more`; all count
 
 
 def visible_faults(scene: Scene, painted: tuple[Fault, ...]) -> tuple[Fault, ...]:
@@ -103,8 +104,9 @@ def _cost(finding: Finding) -> int:
 
 def _sc_reason(progress: tuple[Progress, ...], findings: list[Finding]) -> str:
     done = ", ".join(p.phrase for p in progress)
-    said = sorted((f for f in findings if f.phrase), key=lambda f: -_cost(f))[:_MOST_PHRASES]
-    return f"{done}; {', '.join(f.phrase for f in said) or 'rest kept'}"
+    spoilt = sorted((f for f in findings if f.phrase), key=lambda f: -_cost(f))
+    said = [f.phrase for f in spoilt[:_MOST_PHRASES]] + (["more"] if len(spoilt) > _MOST_PHRASES else [])
+    return f"{done}; {', '.join(said) or 'rest kept'}"
 
 
 def _pq_reason(visible: tuple[Fault, ...]) -> str:

@@ -41,7 +41,7 @@ COLORS: Final[dict[str, tuple[int, int, int]]] = {
     "pink": (248, 134, 188),
 }
 MATERIALS: Final = ("solid", "striped", "dotted", "checkered", "glossy")
-SIZES: Final[dict[str, float]] = {"small": 7.5, "large": 11.5}
+SIZES: Final[dict[str, float]] = {"small": 8.0, "large": 12.0}
 
 BACKGROUND_COLORS: Final[dict[str, tuple[int, int, int]]] = {
     "white": (250, 250, 250),

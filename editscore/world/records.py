@@ -53,4 +53,3 @@ class Group(msgspec.Struct, frozen=True, eq=False):
     goal: Scene
     source: Pixels
     edits: tuple[GroupEdit, ...]
-

@@ -33,7 +33,7 @@ def render(scene: Scene, size: int = LATTICE, photos: Photos = ()) -> Canvas:
 
 def to_pixels(canvas: Canvas) -> NDArray[np.uint8]:
     """Round to uint8."""
-    return np.clip(canvas + np.float32(0.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(canvas + np.float32(0.5), 0, 255), np.uint8)
 
 
 def _place(canvas: Canvas, thing: SceneObject) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+import msgspec
 import numpy as np
 
 from editscore.world.palette import (
     ACCESSORIES,
     BACKGROUND_COLORS,
+    CELL,
     COLORED_BACKGROUNDS,
     COLORS,
     EXPRESSIONS,
@@ -19,7 +21,7 @@ from editscore.world.palette import (
     TEXTS,
     TONES,
 )
-from editscore.world.scene import Background, Operation, Scene, SceneObject
+from editscore.world.scene import Background, Camera, Operation, Scene, SceneObject
 
 Rng = np.random.Generator
 T = TypeVar("T")
@@ -154,8 +156,9 @@ def draw_operation(rng: Rng, kind: str, scene: Scene, taken: tuple[int, ...]) ->
         return Operation(kind, background=draw_new_background(rng, scene.background))
     if kind == "add":
         thing = draw_object(rng, NEW_KEY, pick(rng, scene.free_cells()), {o.name for o in scene.objects})
-        return Operation(kind, object=set_material(thing, "solid"))
-    target = pick(rng, [o for o in scene.objects if o.key not in taken and can_take(o, kind)] or [o for o in scene.objects if o.key not in taken])
+        return Operation(kind, object=msgspec.structs.replace(thing, material="solid"))
+    free = [o for o in scene.objects if o.key not in taken]
+    target = pick(rng, [o for o in free if can_take(o, kind)] or free)
     if not can_take(target, kind):
         kind = "move"
     return _targeted(rng, kind, scene, target)
@@ -191,13 +194,6 @@ def replacement(target: SceneObject, new: SceneObject) -> SceneObject:
     return SceneObject(target.key, new.shape, new.color, "solid", target.size, target.cell, target.dx, target.dy)
 
 
-def set_material(thing: SceneObject, material: str) -> SceneObject:
-    """The same object in another material."""
-    return SceneObject(
-        thing.key, thing.shape, thing.color, material, thing.size, thing.cell, thing.dx, thing.dy, thing.text, thing.expression, thing.accessory
-    )
-
-
 def draw_value(rng: Rng, kind: str, scene: Scene, target: SceneObject, *excluded: str) -> str:
     """A new color, material, text ... for the target: not the present one, none of `excluded`, no name twice."""
     if kind in ("color", "hair"):
@@ -223,3 +219,29 @@ def draw_new_background(rng: Rng, old: Background, *excluded: Background) -> Bac
         new = Background(kind, color) if colored else Background(scenic, seed=seed)
         if all((new.color != b.color) if colored else (new.kind != b.kind) for b in (old, *excluded)):
             return new
+
+
+def near_background(rng: Rng, old: Background, goal: Background) -> Background:
+    """A background like the one asked for, yet another."""
+    if goal.color and rng.integers(2):
+        kinds = ("plain", "gradient", "lines", "tiles")
+        return msgspec.structs.replace(goal, kind=pick_other(rng, kinds, goal.kind))
+    return draw_new_background(rng, old, goal)
+
+
+def near_object(rng: Rng, goal: SceneObject, target: SceneObject | None) -> SceneObject:
+    """An object like the one asked for, in another color or shape."""
+    present = target.shape if target is not None else ""
+    if rng.integers(2):
+        return msgspec.structs.replace(goal, color=pick_other(rng, tuple(COLORS), goal.color))
+    return msgspec.structs.replace(goal, shape=pick_other(rng, PLAIN_SHAPES, goal.shape, present))
+
+
+def draw_camera(rng: Rng) -> Camera:
+    """A shift or a crop that moves every object by several pixels at 84 px."""
+    if rng.integers(2):
+        reach = pick(rng, (5, 8, 12))
+        across, down = pick(rng, ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1)))
+        return Camera(shift_x=float(reach * across), shift_y=float(reach * down))
+    x, y = int(rng.integers(1, 3)) * CELL, int(rng.integers(1, 3)) * CELL
+    return Camera(zoom=pick(rng, (1.125, 1.25, 1.375)), x=float(x), y=float(y))

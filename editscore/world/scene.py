@@ -60,7 +60,9 @@ class Background(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What an instruction calls it."""
+        """What a reason calls it: plain gray, gray lines, forest."""
+        if self.kind == "plain":
+            return f"plain {self.color}"
         return f"{self.color} {self.kind}" if self.color else self.kind
 
 

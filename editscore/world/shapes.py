@@ -7,6 +7,7 @@ Letters are strokes of our own, so no font file and no FreeType version decides 
 
 import math
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,9 @@ _GLYPHS: Final[dict[str, tuple[Points, ...]]] = {
     "k": (((-0.7, -1), (-0.7, 1)), ((0.8, -1), (-0.7, 0.1)), ((-0.15, -0.3), (0.8, 1))),
     "l": (((-0.6, -1), (-0.6, 1), (0.75, 1)),),
     "o": (((-0.4, -1), (0.4, -1), (0.85, -0.5), (0.85, 0.5), (0.4, 1), (-0.4, 1), (-0.85, 0.5), (-0.85, -0.5), (-0.4, -1)),),
-    "s": (((0.75, -0.75), (0.3, -1), (-0.4, -1), (-0.75, -0.55), (-0.4, -0.1), (0.4, 0.1), (0.75, 0.5), (0.4, 1), (-0.4, 1), (-0.8, 0.75)),),
+    "s": (
+        ((0.75, -0.75), (0.3, -1), (-0.4, -1), (-0.75, -0.55), (-0.4, -0.1), (0.4, 0.1), (0.75, 0.5), (0.4, 1), (-0.4, 1), (-0.8, 0.75)),
+    ),
     "t": (((-0.85, -1), (0.85, -1)), ((0, -1), (0, 1))),
     "x": (((-0.8, -1), (0.8, 1)), ((0.8, -1), (-0.8, 1))),
     "z": (((-0.75, -1), (0.75, -1), (-0.75, 1), (0.75, 1)),),
@@ -95,7 +98,7 @@ def stroke_distance(strokes: tuple[Points, ...], x: Plane, y: Plane) -> Plane:
     """Unsigned distance to the nearest stroke."""
     best = np.full(x.shape, 1e9, np.float32)
     for stroke in strokes:
-        for (ax, ay), (bx, by) in zip(stroke, stroke[1:], strict=False):
+        for (ax, ay), (bx, by) in pairwise(stroke):
             best = np.minimum(best, _segment_square(ax, ay, bx, by, x, y))
     return np.sqrt(best)
 

@@ -23,10 +23,12 @@ from editscore.world.palette import (
 
 # Words of the sentences that compare.py and oracle.py build.
 _REASON_WORDS = """
-    added also attribute background broken cast changed clean color cropped extra extracted face faded ghost grew hair half image
-    kept lost material mostly moved not object on place removed replaced rest says shape shifted shrank slightly strongly style text
+    added also background broken cast clean color cropped extra extracted face ghost grew hair half image
+    kept lost material more mostly moved not object on place removed replaced rest says shape shifted shrank slightly strongly style text
     tone turned unchanged wears with wrong a an at and then the to
 """
+
+_UNSPOKEN = frozenset(("none", "photo"))  # names that no sentence uses
 
 
 @cache
@@ -37,7 +39,7 @@ def vocabulary() -> tuple[str, ...]:
         texts += names
     texts += [*PLACES, *PAINTED_FAULTS, *GRADES, *CAST_COLORS]
     words = {w for text in texts for w in words_of(re.sub(r"\{.\}", " ", text))}
-    return tuple(sorted(words))
+    return tuple(sorted(words - _UNSPOKEN))
 
 
 def words_of(text: str) -> list[str]:
