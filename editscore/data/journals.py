@@ -101,9 +101,10 @@ class Journal:
     def _resume(self, configuration: dict[str, str]) -> None:
         lines = self._file.read().split(b"\n")[:-1]  # what follows the last line end is torn, or nothing
         good = 0
-        if lines:
-            self._check_header(lines[0], configuration)
+        if lines and self._is_ours(lines[0], configuration, has_entries=len(lines) > 1):
             good = len(lines[0]) + 1
+        else:
+            lines = []
         for line in lines[1:]:
             try:
                 entry = msgspec.json.decode(line, type=_Entry)
@@ -119,18 +120,20 @@ class Journal:
             self.sync()
             sync_folder(self.path.resolve().parent)
 
-    def _check_header(self, line: bytes, configuration: dict[str, str]) -> None:
+    def _is_ours(self, line: bytes, configuration: dict[str, str], *, has_entries: bool) -> bool:
+        """Whether the header fits; one that does not and has no entry after it stands in nobody's way."""
         try:
             header = msgspec.json.decode(line, type=_Header)
         except (msgspec.DecodeError, msgspec.ValidationError) as cause:
             raise InvalidInputError("journal", f"{self.path} is no journal: {cause}. Remove it to start again") from cause
         if header.format != FORMAT:
             raise InvalidInputError("journal", f"{self.path} has the format {header.format!r}, not {FORMAT!r}. Remove it to start again")
-        if header.hash != _hash(configuration):
+        if header.hash != _hash(configuration) and has_entries:
             there = header.configuration
             names = [*configuration, *(name for name in there if name not in configuration)]
             pairs = {name: (there.get(name, ""), configuration.get(name, "")) for name in names}
             raise JournalMismatchError(self.path, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
+        return header.hash == _hash(configuration)
 
 
 def _hash(configuration: dict[str, str]) -> str:

@@ -74,6 +74,13 @@ def test_another_configuration_is_an_error_that_says_what_changed(tmp_path: Path
     assert entries(path) == {"a": 1}  # and the journal is as it was
 
 
+def test_a_journal_without_entries_stands_in_nobodys_way(tmp_path: Path) -> None:
+    Journal(tmp_path / "j", {"passes": "8"}).close()
+    with Journal(tmp_path / "j", CONFIGURATION) as journal:
+        journal.append("a", 1)
+    assert entries(tmp_path / "j") == {"a": 1}
+
+
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.journal"
     path.write_text("my diary\n")
