@@ -23,7 +23,7 @@ from editscore.world.scene import Fault, Operation, Scene
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 MAX_EDITS: Final = len(EDITORS)
 _REVISION: Final = 1  # of the painting code, whose pixels no table below describes
-_PROBES: Final = 2 * len(TASKS)
+_PROBES: Final = 8 * len(TASKS)
 
 
 class EditPlan(msgspec.Struct, frozen=True):
@@ -126,7 +126,7 @@ def paint(scene: Scene, faults: tuple[Fault, ...] = (), size: int = LATTICE, pho
 
 
 def world_version() -> str:
-    """Hash of the tables and of the decisions of 26 probe groups: texts, scenes, verdicts. 16 hex digits."""
+    """Hash of the tables and of the decisions of 104 probe groups: texts, scenes, verdicts. 16 hex digits."""
     probes = [plan_group("dev", i, num_edits=MAX_EDITS, num_photos=3) for i in range(_PROBES)]
     costs = (CREDIT, oracle.CONSISTENCY_COSTS, oracle.TONE_COST, oracle.NATURALNESS_COSTS, oracle.ARTIFACT_COSTS)
     tables = (_REVISION, EDITORS, PHRASES, ACCESSORY_PHRASES, costs)
