@@ -1,0 +1,6 @@
+"""The engine: requests in, completions out. It knows tokens, images, caches and kernels, and has never heard of editing."""
+
+from editscore.engine.config import EngineConfig
+from editscore.engine.engine import Engine
+
+__all__ = ["Engine", "EngineConfig"]

@@ -1,0 +1,280 @@
+"""The engine: requests in, completions out, all of them together. `step()` is schedule, run, postprocess."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+import transformers
+
+from editscore.engine.attention import ATTENTION_BACKEND
+from editscore.engine.completions import completed, failed
+from editscore.engine.config import EngineConfig
+from editscore.engine.grammar import AnswerGrammar, GrammarTokenizer
+from editscore.engine.runner import Runner
+from editscore.engine.sampling import Draw, draw, signed
+from editscore.engine.schedule import EXPECTED_TOKENS, Candidate, admit
+from editscore.engine.sequences import Job, Leaf, Row
+from editscore.engine.tables import num_pages
+from editscore.models.vlm import VisionLanguageModel
+from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
+
+# Below this a temperature other than 0 is refused by the sampler.
+MIN_TEMPERATURE = 1e-4
+# Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
+ENGINE_VERSION = 1
+
+Delivery = tuple[int, Completion]
+
+
+class Engine:
+    """Runs requests on one model. Not for use by several threads at once; two engines in one process are independent."""
+
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
+        self.model = model
+        self.config = config or EngineConfig()
+        self._runner = Runner(model, self.config)
+        self._tokenizer = GrammarTokenizer(model.chat.tokenizer_json, model.vocab_size, model.eos_token_ids)
+        self._grammars: dict[object, AnswerGrammar] = {}
+        self._jobs: dict[int, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._leaves: dict[bytes, Leaf] = {}
+        self._rows: dict[Row, None] = {}  # in order of arrival
+        self._ready: list[Delivery] = []
+        self._next_id = 0
+
+    # Requests.
+
+    def add(self, request: Request) -> int:
+        """Takes a request and returns its id. What is wrong with it comes back as failed completions of that request alone."""
+        job_id = self._next_id
+        self._next_id += 1
+        passes = list(range(request.first_pass, request.first_pass + request.num_passes))
+        try:
+            grammar = self._grammar(request)
+            leaf = self._leaf(request, grammar)
+            self._check(request, grammar, leaf)
+        except InvalidInputError as error:
+            self._ready.extend((job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes)
+            return job_id
+        leaf = self._leaves.setdefault(leaf.key, leaf)
+        leaf.num_users += 1
+        job = Job(job_id, request, grammar, leaf, passes, len(passes))
+        self._jobs[job_id] = job
+        self._waiting.append(job)
+        return job_id
+
+    def cancel(self, job_id: int) -> None:
+        """Ends a request: its open passes are delivered as cancelled by the next step. An unknown or finished id is ignored."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        for row in [row for row in self._rows if row.job is job]:
+            self._end(row, completed(row, FinishReason.CANCELLED))
+        for index in job.waiting:
+            self._deliver(job, Completion(index, "", FinishReason.CANCELLED, num_prompt_tokens=job.leaf.num_prompt_tokens))
+        job.waiting = []
+        if job in self._waiting:
+            self._waiting.remove(job)
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests with passes that `step` has still to deliver."""
+        return len(self._jobs) + len({job_id for job_id, _ in self._ready} - set(self._jobs))
+
+    def step(self) -> list[Delivery]:
+        """Lets waiting passes in, computes one token of every pass in flight, and returns the passes that ended."""
+        fresh = self._schedule()
+        self._run_fresh(fresh)
+        self._run_rows()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def generate(self, requests: Iterable[Request]) -> list[Completion]:
+        """Runs requests to their end: completions in the order of the requests, each one's passes in order."""
+        ids = [self.add(request) for request in requests]
+        mine: dict[int, list[Completion]] = {job_id: [] for job_id in ids}
+        others: list[Delivery] = []
+        try:
+            while any(job_id in self._jobs for job_id in ids) or self._ready:
+                for job_id, completion in self.step():
+                    mine[job_id].append(completion) if job_id in mine else others.append((job_id, completion))
+        finally:
+            for job_id in ids:
+                self.cancel(job_id)
+            self._ready = others + [item for item in self._ready if item[0] not in mine]
+        return [completion for job_id in ids for completion in sorted(mine[job_id], key=lambda c: c.pass_index)]
+
+    def identity(self) -> dict[str, str]:
+        """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
+        numerics = {
+            "engine": ENGINE_VERSION,
+            "attention": ATTENTION_BACKEND,
+            "dtype": str(self.model.dtype),
+            "device": self.model.device.type,
+            "capability": torch.backends.cpu.get_cpu_capability() if self.model.device.type == "cpu" else torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+        model = self.model.identity
+        digest = hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
+        return {"model": model.model, "adapter": model.adapter, "preprocessing": model.preprocessing, "numerics": digest}
+
+    # Schedule.
+
+    def _grammar(self, request: Request) -> AnswerGrammar:
+        if request.answer not in self._grammars:
+            self._grammars[request.answer] = AnswerGrammar(request.answer, self._tokenizer)
+        return self._grammars[request.answer]
+
+    def _leaf(self, request: Request, grammar: AnswerGrammar) -> Leaf:
+        images = request.images
+        return Leaf.of(self.model.render(request.messages, images), grammar.leading, images)
+
+    def _check(self, request: Request, grammar: AnswerGrammar, leaf: Leaf) -> None:
+        if 0 < request.sampling.temperature < MIN_TEMPERATURE:
+            raise InvalidInputError("temperature", f"{request.sampling.temperature} is neither 0 nor at least {MIN_TEMPERATURE}")
+        unknown = [name for name in request.read if name not in self.model.heads]
+        if unknown:
+            raise InvalidInputError("read", f"the model has no head {', '.join(unknown)} (it has {', '.join(self.model.heads) or 'none'})")
+        if leaf.num_prompt_tokens > self.config.max_prompt_tokens:
+            raise InvalidInputError("messages", f"{leaf.num_prompt_tokens} tokens are over the limit of {self.config.max_prompt_tokens}")
+        total = leaf.num_prompt_tokens + grammar.shape.max_tokens
+        if total > self.model.max_positions:
+            raise InvalidInputError(
+                "messages",
+                f"{leaf.num_prompt_tokens} tokens and up to {grammar.shape.max_tokens} of answer exceed {self.model.max_positions}",
+            )
+        if num_pages(len(leaf.tokens)) + self._worst_pages(leaf, grammar) >= self._runner.store.num_pages:
+            raise InvalidInputError("messages", f"{total} tokens do not fit into {self.config.kv_memory_mb} MB of keys and values")
+
+    def _worst_pages(self, leaf: Leaf, grammar: AnswerGrammar) -> int:
+        return num_pages(len(leaf.tokens) % 16 + grammar.shape.max_tokens)
+
+    def _schedule(self) -> list[Row]:
+        tables, store = self._runner.tables, self._runner.store
+        candidates = [self._candidate(job) for job, _ in zip(self._waiting, range(tables.num_free_rows), strict=False)]
+        limits = {"free_rows": tables.num_free_rows, "prefill_tokens": self.config.prefill_tokens}
+        started = admit(candidates, free_pages=store.num_free, **limits)
+        if candidates and not started and not self._rows:
+            self._evict_idle(keep=self._waiting[0].leaf)
+            started = admit(candidates, free_pages=store.num_free, **limits)
+        leaves: list[Leaf] = []
+        fresh: list[Row] = []
+        for count in started:
+            job = self._waiting.popleft()
+            if job.leaf.slot < 0:
+                tables.add_leaf(job.leaf)
+                leaves.append(job.leaf)
+            indices, job.waiting = job.waiting[:count], job.waiting[count:]
+            fresh.extend(self._start(job, index) for index in indices)
+            if job.waiting:
+                self._waiting.appendleft(job)
+        if leaves:
+            self._runner.prefill(leaves)
+        return fresh
+
+    def _candidate(self, job: Job) -> Candidate:
+        tokens = 0 if job.leaf.slot >= 0 else len(job.leaf.tokens)
+        expected = num_pages(len(job.leaf.tokens) % 16 + min(EXPECTED_TOKENS, job.grammar.shape.max_tokens))
+        return Candidate(id(job.leaf), tokens, num_pages(tokens), len(job.waiting), expected)
+
+    def _start(self, job: Job, index: int) -> Row:
+        job.leaf.num_rows += 1
+        answer = job.grammar.start()
+        key = signed(job.request.pass_key(index))
+        return Row(job, index, answer, key, self._runner.tables.add_row(job.leaf), num_fed=len(answer.tokens))
+
+    # Run.
+
+    def _run_fresh(self, fresh: list[Row]) -> None:
+        for row in fresh:
+            hidden = row.job.leaf.hidden
+            assert hidden is not None
+            if row.job.request.read and not row.job.heads:
+                row.job.heads = {name: tuple(self.model.read_head(name, hidden).tolist()) for name in row.job.request.read}
+            if row.answer.finish_reason is not None:
+                self._end(row, completed(row, row.answer.finish_reason))
+        rows = [row for row in fresh if row.answer.finish_reason is None]
+        self._rows.update(dict.fromkeys(rows))
+        for part, logits in self._runner.first_logits(rows):
+            self._take(part, draw(part, logits, self._tokenizer))
+
+    def _run_rows(self) -> None:
+        self._make_room()
+        if self._rows:
+            for part, logits in self._runner.decode(list(self._rows)):
+                self._take(part, draw(part, logits, self._tokenizer))
+
+    def _make_room(self) -> None:
+        """Frees pages until every pass in flight can take its next tokens: idle prompts first, then the youngest requests."""
+        tables, store = self._runner.tables, self._runner.store
+        while self._rows:
+            slots = np.asarray([row.slot for row in self._rows], np.int32)
+            counts = np.asarray([len(row.answer.tokens) - row.num_fed for row in self._rows], np.int32)
+            if tables.num_missing(slots, counts) <= store.num_free:
+                return
+            if not self._evict_idle():
+                self._preempt()
+
+    def _evict_idle(self, keep: Leaf | None = None) -> bool:
+        """Drops the prompts that no pass in flight uses; they are computed again when they are needed."""
+        idle = [leaf for leaf in self._leaves.values() if leaf.slot >= 0 and not leaf.num_rows and leaf is not keep]
+        for leaf in idle:
+            self._runner.tables.remove_leaf(leaf)
+        return bool(idle)
+
+    def _preempt(self) -> None:
+        """Sends the youngest request back to the queue (of the oldest one only its last pass); it will give the same answer."""
+        rows = list(self._rows)
+        job = rows[-1].job
+        victims = rows[-1:] if rows[0].job is job else [row for row in rows if row.job is job]
+        for row in victims:
+            self._release(row)
+        job.waiting = sorted(job.waiting + [row.pass_index for row in victims])
+        if job not in self._waiting:
+            self._waiting.appendleft(job)
+
+    # Postprocess.
+
+    def _take(self, rows: Sequence[Row], draws: Sequence[Draw]) -> None:
+        lengths = self._runner.tables.own_lengths
+        for row, drawn in zip(rows, draws, strict=True):
+            answer = row.answer
+            if drawn.token < 0:
+                message = f"request {row.job.id}, pass {row.pass_index}: {drawn.problem}"
+                self._end(row, completed(row, FinishReason.FAILED, Status.ERROR, message), clear=drawn.is_poisoned)
+                continue
+            row.num_sampled += 1
+            if num_dropped := answer.take(drawn.token):
+                num_valid = min(row.num_fed, row.num_fed + 1 - num_dropped)
+                lengths[row.slot] -= row.num_fed - num_valid
+                row.num_fed = num_valid
+            if answer.finish_reason is not None:
+                self._end(row, completed(row, answer.finish_reason))
+
+    def _end(self, row: Row, completion: Completion, *, clear: bool = False) -> None:
+        row.job.leaf.must_clear |= clear
+        self._release(row, clear=clear)
+        self._deliver(row.job, completion)
+
+    def _release(self, row: Row, *, clear: bool = False) -> None:
+        self._rows.pop(row, None)
+        self._runner.tables.remove_row(row.slot, clear=clear)
+        row.job.leaf.num_rows -= 1
+
+    def _deliver(self, job: Job, completion: Completion) -> None:
+        self._ready.append((job.id, completion))
+        job.num_open -= 1
+        if job.num_open:
+            return
+        del self._jobs[job.id]
+        job.leaf.num_users -= 1
+        if not job.leaf.num_users:
+            del self._leaves[job.leaf.key]
+            if job.leaf.slot >= 0:
+                self._runner.tables.remove_leaf(job.leaf, clear=job.leaf.must_clear)

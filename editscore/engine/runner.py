@@ -1,0 +1,173 @@
+"""The tensors of a step: images through the vision tower, prompts into the KV store, passes one token further.
+
+Every call of the model is one flat batch over all requests; there is no loop over requests around a model call.
+Legend: N tokens of a flat batch (a multiple of 16), R rows (passes), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from editscore_kernels.kv import NULL_PAGE, PAGE_TOKENS, KVStore, PageTables
+from torch import Tensor
+
+from editscore.engine.attention import PagedAttention
+from editscore.engine.config import EngineConfig
+from editscore.engine.sequences import Int32s, Leaf, Row
+from editscore.engine.tables import CacheTables
+from editscore.models.vlm import ImageFeatures, VisionLanguageModel
+from editscore.types import Image
+
+ROW_MULTIPLE = 16
+# Logits worked on at a time: 256 MB of float32.
+MAX_LOGITS = 1 << 26
+
+
+class Runner:
+    """The model, the KV store and the encoded images of one engine."""
+
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig) -> None:
+        self.model, self.config = model, config
+        element = torch.empty((), dtype=model.dtype).element_size()
+        page_bytes = 2 * model.num_layers * model.num_kv_heads * PAGE_TOKENS * model.head_dim * element
+        num_pages = max(2, config.kv_memory_mb * 2**20 // page_bytes)
+        self.store = KVStore(model.num_layers, model.num_kv_heads, model.head_dim, num_pages, model.dtype, model.device)
+        self.tables = CacheTables(self.store, config.max_rows)
+        self._features: OrderedDict[str, ImageFeatures] = OrderedDict()
+        self._feature_bytes = 0
+        self.num_encoded_images = 0
+
+    def prefill(self, leaves: Sequence[Leaf]) -> None:
+        """Computes prompts that have pages: keys and values, `logits` of the last token, `hidden` of the prompt's last token."""
+        features = self._encode({image.digest: image for leaf in leaves for image in leaf.images})
+        lengths = np.asarray([len(leaf.tokens) for leaf in leaves], np.int64)
+        starts = np.cumsum(lengths) - lengths
+        own_pages = np.full((len(leaves), max(len(leaf.pages) for leaf in leaves)), NULL_PAGE, np.int32)
+        for i, leaf in enumerate(leaves):
+            own_pages[i, : len(leaf.pages)] = leaf.pages
+        sequence = np.repeat(np.arange(len(leaves), dtype=np.int32), lengths)
+        offset = (np.arange(len(sequence)) - starts[sequence]).astype(np.int32)
+        hidden = self._forward(
+            np.concatenate([leaf.tokens for leaf in leaves]),
+            np.concatenate([leaf.positions for leaf in leaves], axis=1),
+            _tables(own_pages, np.full(len(leaves), -1, np.int32), sequence, offset + 1),
+            own_pages[sequence, offset // PAGE_TOKENS],
+            offset % PAGE_TOKENS,
+            image_rows=np.concatenate(
+                [start + first + np.arange(n) for start, leaf in zip(starts, leaves, strict=True) for first, n in leaf.image_spans]
+                or [np.empty(0, np.int64)]
+            ),
+            images=[features[image.digest] for leaf in leaves for image in leaf.images],
+        )
+        logits = self.model.logits(hidden[starts + lengths - 1])
+        for i, leaf in enumerate(leaves):
+            leaf.logits = logits[i]
+            leaf.hidden = hidden[starts[i] + leaf.num_prompt_tokens - 1].clone()
+
+    def decode(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
+        """Feeds every row the tokens that it took last and yields chunks of rows with their next logits [chunk, V]."""
+        tables, slots = self.tables, np.asarray([row.slot for row in rows], np.int32)
+        fed = [row.answer.tokens[row.num_fed :] for row in rows]
+        counts = np.asarray([len(tokens) for tokens in fed], np.int32)
+        tables.reserve(list(rows), slots, counts)
+        sequence = np.repeat(np.arange(len(rows), dtype=np.int32), counts)
+        step = (np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
+        offset = tables.own_lengths[slots][sequence] + step
+        first = [row.job.leaf.next_position + row.num_fed - len(row.job.grammar.leading) for row in rows]
+        positions = np.broadcast_to(np.asarray(first, np.int64)[sequence] + step, (3, len(sequence)))
+        hidden = self._forward(
+            np.fromiter((token for tokens in fed for token in tokens), np.int64, len(sequence)),
+            positions,
+            PageTables(tables.leaf_pages, tables.leaf_lengths, tables.own_pages[slots], tables.leaf_of[slots], *_pad(sequence, offset + 1)),
+            tables.own_pages[slots[sequence], offset // PAGE_TOKENS],
+            offset % PAGE_TOKENS,
+        )
+        tables.own_lengths[slots] += counts
+        for row, tokens in zip(rows, fed, strict=True):
+            row.num_fed += len(tokens)
+        hidden = hidden[np.cumsum(counts) - 1]
+        for part in _parts(len(rows), self.model.vocab_size):
+            yield rows[part], self.model.logits(hidden[part])
+
+    def first_logits(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
+        """Chunks of rows that have fed nothing yet, with the logits of their prompts [chunk, V]."""
+        for part in _parts(len(rows), self.model.vocab_size):
+            logits = [row.job.leaf.logits for row in rows[part]]
+            yield rows[part], torch.stack([x for x in logits if x is not None])
+
+    def _forward(
+        self,
+        tokens: np.ndarray,
+        positions: np.ndarray,
+        tables: PageTables,
+        pages: Int32s,
+        offsets: Int32s,
+        *,
+        image_rows: np.ndarray | None = None,
+        images: Sequence[ImageFeatures] = (),
+    ) -> Tensor:
+        """One flat batch through the language model; returns the hidden states of its real tokens."""
+        num_tokens, padding = len(tokens), -len(tokens) % ROW_MULTIPLE
+        # Padding tokens sit on the null page, attend to nothing and are cut off again.
+        slots = self.store.flat_slots(np.pad(pages, (0, padding)), np.pad(offsets, (0, padding)))
+        device = self.model.device
+        hidden = self.model.forward(
+            torch.from_numpy(np.pad(tokens, (0, padding))).to(device),
+            torch.from_numpy(np.pad(positions, ((0, 0), (0, padding)))).to(device),
+            PagedAttention(self.store, tables, slots),
+            image_rows=None if image_rows is None else torch.from_numpy(image_rows).to(device),
+            images=images,
+        )
+        return hidden[:num_tokens]
+
+    def _encode(self, images: dict[str, Image]) -> dict[str, ImageFeatures]:
+        """Features of images by digest; each image is encoded once while its features fit into the cache."""
+        found = {digest: self._features[digest] for digest in images if digest in self._features}
+        for digest in found:
+            self._features.move_to_end(digest)
+        missing = {digest: image for digest, image in images.items() if digest not in found}
+        for batch in self._batches(missing):
+            prepared = [self.model.pixel_rule.prepare(images[digest]) for digest in batch]
+            found.update(zip(batch, self.model.encode_images(prepared), strict=True))
+            self.num_encoded_images += len(batch)
+        for digest in missing:
+            self._features[digest] = found[digest]
+            self._feature_bytes += found[digest].num_bytes
+        while self._feature_bytes > self.config.image_cache_mb * 2**20:
+            self._feature_bytes -= self._features.popitem(last=False)[1].num_bytes
+        return found
+
+    def _batches(self, images: dict[str, Image]) -> Iterable[list[str]]:
+        batch: list[str] = []
+        num_patches = 0
+        for digest, image in images.items():
+            rows, columns = self.model.pixel_rule.grid(image)
+            if batch and num_patches + rows * columns > self.config.image_patches:
+                yield batch
+                batch, num_patches = [], 0
+            batch.append(digest)
+            num_patches += rows * columns
+        if batch:
+            yield batch
+
+
+def _tables(own_pages: Int32s, seq_leaf: Int32s, sequence: Int32s, lengths: Int32s) -> PageTables:
+    none = np.zeros(0, np.int32)
+    return PageTables(np.zeros((0, 1), np.int32), none, own_pages, seq_leaf, *_pad(sequence, lengths))
+
+
+def _pad(sequence: Int32s, lengths: Int32s) -> tuple[Int32s, Int32s]:
+    """`row_seq` and `row_lengths` with padding rows up to a multiple of 16."""
+    padding = -len(sequence) % ROW_MULTIPLE
+    return (
+        np.pad(sequence, (0, padding), constant_values=-1).astype(np.int32),
+        np.pad(lengths, (0, padding), constant_values=1).astype(np.int32),
+    )
+
+
+def _parts(num_rows: int, vocab_size: int) -> Iterator[slice]:
+    size = max(ROW_MULTIPLE, MAX_LOGITS // vocab_size // ROW_MULTIPLE * ROW_MULTIPLE)
+    return (slice(i, i + size) for i in range(0, num_rows, size))

@@ -1,0 +1,1 @@
+"""Models that the rooms above run: `vlm` holds the vision-language judges."""

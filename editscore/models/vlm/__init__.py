@@ -1,0 +1,27 @@
+"""Vision-language models: loading, preprocessing, chat layout, positions, adapters and heads of Qwen2.5-VL and Qwen3-VL.
+
+The modelling code is transformers' own; this room gives it explicit positions, a flat batch of tokens and an attention that
+the caller passes with every call, so that nothing depends on state kept in a module.
+"""
+
+from editscore.models.vlm.chat import Prompt
+from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
+from editscore.models.vlm.images import PixelRule, PreparedImage
+from editscore.models.vlm.load import load_model
+from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
+from editscore.models.vlm.resolve import resolve
+
+__all__ = [
+    "AdapterError",
+    "Attend",
+    "ImageFeatures",
+    "MissingWeightsError",
+    "PixelRule",
+    "PreparedImage",
+    "Prompt",
+    "UnknownModelError",
+    "UnsupportedModelError",
+    "VisionLanguageModel",
+    "load_model",
+    "resolve",
+]

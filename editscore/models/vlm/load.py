@@ -1,0 +1,134 @@
+"""Loads a checkpoint: safetensors only, transformers' own classes, nothing executed that a checkpoint brings along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from editscore.models.vlm.adapter import merge_adapter, read_adapter_config
+from editscore.models.vlm.chat import ChatTokenizer
+from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnsupportedModelError
+from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
+from editscore.models.vlm.images import read_pixel_rule
+from editscore.models.vlm.model import ATTENTION_NAME, ModelIdentity, VisionLanguageModel
+from editscore.models.vlm.resolve import resolve
+
+FAMILIES = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(
+    path_or_id: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+) -> VisionLanguageModel:
+    """Loads `"nano"`, a folder or a hub id, with a LoRA adapter merged in memory if one is given.
+
+    A folder that holds only an adapter is loaded over the base that its adapter_config.json names. Without a `dtype` it is
+    float32 on the CPU and bfloat16 elsewhere. Raises `UnknownModelError`, `MissingWeightsError`, `UnsupportedModelError` or
+    `AdapterError`, all of them `InvalidInputError`.
+    """
+    folder = resolve(path_or_id)
+    adapter_folder = None if adapter is None else resolve(adapter)
+    if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
+        if adapter_folder is not None:
+            raise AdapterError(f"{folder} is an adapter itself; one adapter can be applied")
+        folder, adapter_folder = resolve(_base_of(folder)), folder
+    network, config = _load_network(folder, torch.device(device), _choose_dtype(dtype, torch.device(device)))
+    if adapter_folder is not None:
+        merge_adapter(network, adapter_folder)
+    rule = read_pixel_rule(folder, config.vision_config, _read_json(folder / "editscore.json").get("pixels") or {})
+    chat = ChatTokenizer(folder, config.image_token_id)
+    adapter_hash = "" if adapter_folder is None else folder_hash(adapter_folder, ADAPTER_FILES)
+    identity = ModelIdentity(folder_hash(folder, MODEL_FILES), adapter_hash, rule.digest)
+    heads = _read_heads(folder, config.text_config.hidden_size, torch.device(device))
+    return VisionLanguageModel(network, chat, rule, identity, _eos_tokens(folder, config, chat), heads)
+
+
+def _base_of(folder: Path) -> str:
+    base = read_adapter_config(folder).get("base_model_name_or_path")
+    if not base:
+        raise AdapterError(f"adapter_config.json of {folder} names no base model")
+    local = folder / str(base)
+    return str(local) if local.is_dir() else str(base)
+
+
+def _choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise UnsupportedModelError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    import transformers
+
+    model_type = _read_json(folder / "config.json").get("model_type")
+    if model_type is None:
+        raise MissingWeightsError(f"{folder} has no config.json with a model_type")
+    if model_type not in FAMILIES:
+        raise UnsupportedModelError(f"{folder} is a {model_type}; supported are {', '.join(FAMILIES)}")
+    if all(path.name in ("heads.safetensors", "adapter_model.safetensors") for path in folder.glob("*.safetensors")):
+        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        found = f" (found {', '.join(others)}, which is not read: only safetensors are)" if others else ""
+        raise MissingWeightsError(f"{folder} holds no *.safetensors{found}")
+    try:
+        network, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise MissingWeightsError(f"{folder}: {str(error).splitlines()[0]}") from error
+    lacking = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
+    if lacking:
+        raise MissingWeightsError(f"the weights of {folder} lack or misshape {len(lacking)} tensors: {', '.join(lacking[:8])}")
+    if "sliding_attention" in (getattr(network.config.text_config, "layer_types", None) or ()):
+        raise UnsupportedModelError(f"{folder} uses sliding-window attention")
+    return network.to(device).eval().requires_grad_(False), network.config
+
+
+def _read_heads(folder: Path, hidden_size: int, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+    path = folder / "heads.safetensors"
+    if not path.exists():
+        return {}
+    tensors = {name: tensor.float().to(device) for name, tensor in load_file(str(path)).items()}
+    names = {name.rpartition(".")[0] for name in tensors}
+    if set(tensors) != {f"{name}.{part}" for name in names for part in ("weight", "bias")}:
+        raise MissingWeightsError(f"{path} needs <name>.weight and <name>.bias for every head, and nothing else")
+    heads = {name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in sorted(names)}
+    for name, (weight, bias) in heads.items():
+        if weight.shape != (len(bias), hidden_size) or bias.ndim != 1:
+            raise MissingWeightsError(f"{path}: head {name} has shapes {tuple(weight.shape)} and {tuple(bias.shape)}")
+    return heads
+
+
+def _eos_tokens(folder: Path, config: Any, chat: ChatTokenizer) -> tuple[int, ...]:
+    """The tokens that end an answer, the first of them the usual one."""
+    ids = _read_json(folder / "generation_config.json").get("eos_token_id")
+    ids = ids if ids is not None else getattr(config.text_config, "eos_token_id", None)
+    ids = list(ids) if isinstance(ids, list) else ([] if ids is None else [ids])
+    name = chat.config.get("eos_token")
+    usual = chat.token_id(name if isinstance(name, str) else str((name or {}).get("content")))
+    ordered = dict.fromkeys(([usual] if usual is not None else []) + ids)
+    if not ordered:
+        raise MissingWeightsError(f"{folder} names no end-of-text token (generation_config.json, config.json or tokenizer_config.json)")
+    return tuple(ordered)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}

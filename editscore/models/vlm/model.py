@@ -1,0 +1,170 @@
+"""A loaded vision-language model as the engine sees it: images to features, a flat batch of tokens to hidden states.
+
+Legend: N tokens of a flat batch, H hidden size, n patches, m merged tokens of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from editscore.models.vlm.chat import ChatTokenizer, Prompt
+from editscore.models.vlm.images import PixelRule, PreparedImage
+from editscore.types import Image, Message
+
+ATTENTION_NAME = "editscore_attend"
+# Rows of linear layers come in multiples of 16: then a row's result does not depend on how many rows there are.
+ROW_MULTIPLE = 16
+
+
+class Attend(Protocol):
+    """What the caller does about attention in one call of the model; all of its state lives in the object that is passed."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """q [N, Hq, D], k and v [N, Hkv, D] after the rotation; returns [N, Hq, D]."""
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the vision tower says of one image: features [m, H], and one [m, H] per early layer for DeepStack models."""
+
+    features: Tensor
+    deepstack: tuple[Tensor, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the features hold."""
+        return sum(x.numel() * x.element_size() for x in (self.features, *self.deepstack))
+
+
+def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
+    """The function registered with transformers: [1, heads, N, D] in, [1, N, heads, D] out, the work done by the call's `attend`."""
+    attend = cast(Attend, kwargs[ATTENTION_NAME])
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    out = attend(cast(int, module.layer_idx), q, k, v, kwargs["scaling"])
+    return out.unsqueeze(0), None
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """The mask function registered with transformers: what a token may see is the business of `attend`."""
+
+
+AttentionInterface.register(ATTENTION_NAME, _attention)
+AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """SHA-256 hashes (hex) of the checkpoint, of the adapter ("" without one) and of the preprocessing."""
+
+    model: str
+    adapter: str
+    preprocessing: str
+
+
+@dataclass
+class VisionLanguageModel:
+    """Qwen2.5-VL or Qwen3-VL of transformers with explicit positions; `load_model` makes it. It keeps no state between calls."""
+
+    network: Any
+    chat: ChatTokenizer
+    pixel_rule: PixelRule
+    identity: ModelIdentity
+    eos_token_ids: tuple[int, ...]
+    heads: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.config = self.network.config
+        text = self.config.text_config
+        self.num_layers: int = text.num_hidden_layers
+        self.num_heads: int = text.num_attention_heads
+        self.num_kv_heads: int = text.num_key_value_heads
+        self.head_dim: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.hidden_size: int = text.hidden_size
+        self.vocab_size: int = text.vocab_size
+        self.max_positions: int = text.max_position_embeddings
+        self.image_token_id: int = self.config.image_token_id
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return cast(torch.device, self.network.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights and the hidden states are."""
+        return cast(torch.dtype, self.network.dtype)
+
+    def render(self, messages: Sequence[Message], images: Sequence[Image]) -> Prompt:
+        """Tokens and positions of a conversation; raises `InvalidInputError` naming what is wrong with it."""
+        side = self.pixel_rule.merge_size
+        grids = [(rows // side, columns // side) for rows, columns in map(self.pixel_rule.grid, images)]
+        return self.chat.render(messages, grids)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[PreparedImage]) -> list[ImageFeatures]:
+        """The vision tower over a ragged batch of images, each attending to itself only."""
+        if not images:
+            return []
+        unit = self.pixel_rule.merge_size**2
+        patches = [torch.from_numpy(image.patches) for image in images]
+        grids = [[1, *image.grid] for image in images]
+        # One more, blank image rounds the rows of the linear layers, before and after merging, up to a multiple of 16.
+        num_tokens = sum(len(x) for x in patches) // unit
+        if padding := -num_tokens % ROW_MULTIPLE:
+            side = self.pixel_rule.merge_size
+            grids.append([1, side, side * padding])
+            patches.append(patches[0].new_zeros(padding * unit, patches[0].shape[1]))
+        x = torch.cat(patches).to(self.device, self.dtype)
+        out = self.network.model.visual(x, grid_thw=torch.tensor(grids, device=self.device), return_dict=True)
+        sizes = [rows * columns // unit for _, rows, columns in grids]
+        # Clones, so that keeping one image's features does not keep those of the whole batch.
+        features = [part.clone() for part in out.pooler_output.split(sizes)]
+        deep = [[part.clone() for part in layer.split(sizes)] for layer in getattr(out, "deepstack_features", None) or ()]
+        return [ImageFeatures(features[i], tuple(layer[i] for layer in deep)) for i in range(len(images))]
+
+    @torch.inference_mode()
+    def forward(
+        self, tokens: Tensor, positions: Tensor, attend: Attend, *, image_rows: Tensor | None = None, images: Sequence[ImageFeatures] = ()
+    ) -> Tensor:
+        """Final-norm hidden states [N, H] of a flat batch: tokens [N], positions [3, N], N a multiple of 16.
+
+        `image_rows` [sum of m] are the rows that hold image tokens, in the order of `images`.
+        """
+        embeddings = self.network.model.language_model.embed_tokens(tokens)
+        extra: dict[str, Any] = {ATTENTION_NAME: attend}
+        if images:
+            embeddings = embeddings.index_copy(0, image_rows, torch.cat([image.features for image in images]).to(embeddings.dtype))
+            if images[0].deepstack:
+                is_image = torch.zeros(1, len(tokens), dtype=torch.bool, device=tokens.device)
+                is_image[0, image_rows] = True
+                extra["visual_pos_masks"] = is_image
+                extra["deepstack_visual_embeds"] = [torch.cat(layer) for layer in zip(*(image.deepstack for image in images), strict=True)]
+        out = self.network.model.language_model(
+            inputs_embeds=embeddings.unsqueeze(0), position_ids=positions.unsqueeze(1), use_cache=False, **extra
+        )
+        return cast(Tensor, out.last_hidden_state[0])
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [R, vocabulary] float32 of hidden states [R, H]; rows are padded to a multiple of 16 inside."""
+        rows = len(hidden)
+        return cast(Tensor, self.network.lm_head(pad_rows(hidden)))[:rows].float()
+
+    @torch.inference_mode()
+    def read_head(self, name: str, hidden: Tensor) -> Tensor:
+        """A head's values [n] float32 for one final-norm hidden state [H]; raises KeyError for a head that the model lacks."""
+        weight, bias = self.heads[name]
+        return weight @ hidden.float() + bias
+
+
+def pad_rows(x: Tensor) -> Tensor:
+    """x [R, ...] with zero rows up to the next multiple of 16."""
+    padding = -len(x) % ROW_MULTIPLE
+    return F.pad(x, (0, 0) * (x.ndim - 1) + (0, padding)) if padding else x
