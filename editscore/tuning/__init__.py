@@ -1,0 +1,1 @@
+"""Training of judges. `nano/` holds the recipe of the judge that comes with the package."""

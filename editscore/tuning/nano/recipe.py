@@ -1,0 +1,55 @@
+"""The whole recipe: train, choose the threshold, write the judge and its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from editscore.data import atomic_write
+from editscore.tuning.nano.card import Figures, measure, write_card
+from editscore.tuning.nano.config import NanoConfig
+from editscore.tuning.nano.domain import choose_threshold
+from editscore.tuning.nano.export import judge_config, write_checkpoint
+from editscore.tuning.nano.training import Run
+from editscore.tuning.nano.vocabulary import build_tokenizer
+from editscore.types import Sampling
+from editscore.world import vocabulary, world_version
+
+PACKAGE_FOLDER: Final = Path(__file__).parents[2] / "models" / "vlm" / "nano"
+# Chosen on development groups: see the model card.
+SAMPLING: Final = Sampling(temperature=0.7, top_p=0.9, top_k=20)
+
+
+def nano_recipe(**changes: Any) -> NanoConfig:
+    """The configuration that made the judge in the package, with changes."""
+    return NanoConfig(**changes)
+
+
+def train_nano(config: NanoConfig, run_folder: Path, output: Path, *, resume: bool = False, threads: int = 1) -> Figures:
+    """Train (or go on), measure on report groups and write the judge into `output`.
+
+    `run_folder` keeps the checkpoint, `log.txt`, `curve.csv` and `config.json`. Raises InvalidInputError when it holds an
+    unfinished run and `resume` is not set, or a run of another configuration.
+    """
+    torch.set_num_threads(threads)
+    words = vocabulary()
+    tokenizer = build_tokenizer(words)
+    run = Run(config, tokenizer, run_folder, resume=resume)
+    record = {"config": config.model_dump(), "digest": config.digest, "world_version": world_version()}
+    with atomic_write(run_folder / "config.json") as file:
+        file.write((json.dumps(record, indent=2) + "\n").encode())
+    run.train()
+    # Measured as it ships: through the rounding to bf16.
+    nn.Module.to(nn.Module.to(run.model, torch.bfloat16), torch.float32)
+    nn.Module.eval(run.model)
+    head = run.heads.in_domain
+    threshold = choose_threshold(run.model, head, run.encoder, config.world_seed)
+    write_checkpoint(output, run.model, tokenizer, head, judge_config(threshold, words, SAMPLING))
+    figures = measure(run, threshold, SAMPLING)
+    write_card(output, run, figures)
+    run.say(f"wrote {output}")
+    return figures
