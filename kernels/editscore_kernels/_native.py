@@ -98,7 +98,6 @@ def sample_tokens(
     position: Tensor,
     mask: Tensor | None,
     option_ids: Tensor | None,
-    num_threads: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`sample_tokens` in C++; arguments and results as the op's schema."""
     reason = unavailable() or sample_tokens_why_not(logits)
@@ -137,7 +136,7 @@ def sample_tokens(
         logprob.data_ptr(),
         status.data_ptr(),
         option_logprob.data_ptr(),
-        num_threads,
+        torch.get_num_threads(),
         _set_number(),
     )
     return token, logprob_raw, logprob, status, option_logprob

@@ -35,7 +35,7 @@ from editscore_kernels.reference.sample_tokens import sample_tokens as _referenc
 __all__ = ["ALL_MASKED", "NOT_A_NUMBER", "OK", "TABLE", "SampledTokens", "sample_tokens"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-4, 1e4
+MIN_TEMPERATURE, MAX_TEMPERATURE = 2.0**-16, 2.0**16
 
 
 class SampledTokens(NamedTuple):
@@ -64,7 +64,7 @@ def sample_tokens(
     """Draws one token per row of `logits` [R, V]; formula, order of filters and outputs in the module's docstring.
 
     Every other argument is one value for all rows or one per row ([R], on the logits' device):
-    temperature 0 or 1e-4 .. 1e4; top_k >= 0 (0 = off); 0 < top_p <= 1 (1 = off); seed, request, position: 64-bit integers, negative ones
+    temperature 0 or 2^-16 .. 2^16; top_k >= 0 (0 = off); 0 < top_p <= 1 (1 = off); seed, request, position: 64-bit integers, negative ones
     standing for their bits. `request` is the hash of a request's content and pass, never an index; `position` counts its tokens.
     mask [R, W] int32; option_ids [N] or [R, N] integers, -1 pads.
 
@@ -85,7 +85,6 @@ def sample_tokens(
         _mask(mask, rows, logits.device),
         _option_ids(option_ids, rows, logits.device),
         backend,
-        torch.get_num_threads(),
     )
     return SampledTokens(*result)
 
@@ -195,11 +194,10 @@ def _run(
     mask: Tensor | None,
     option_ids: Tensor | None,
     backend: str,
-    num_threads: int,
 ) -> Results:
     _check_values(logits, temperature, top_k, top_p, option_ids)
     arguments = (logits, temperature, top_k, top_p, seed, request, position, mask, option_ids)
-    result: Results = choose(TABLE, backend, *arguments).run(*arguments, num_threads)
+    result: Results = choose(TABLE, backend, *arguments).run(*arguments)
     return result
 
 
@@ -214,7 +212,6 @@ def _fake(
     mask: Tensor | None,
     option_ids: Tensor | None,
     backend: str,
-    num_threads: int,
 ) -> Results:
     rows, num_options = logits.shape[0], 0 if option_ids is None else option_ids.shape[1]
     real = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -227,24 +224,20 @@ def _fake(
     )
 
 
-def _run_reference(*arguments: Tensor | None) -> Results:
-    return _reference(*arguments[:-1])  # type: ignore[arg-type]  # the last is the number of threads: torch has its own
-
-
 TABLE = OpTable(
     "sample_tokens",
     (
         absent("sample_tokens", "cuda"),
         absent("sample_tokens", "triton"),
         Candidate("cpu", _native.unavailable, _native.sample_tokens_why_not, _native.sample_tokens),
-        Candidate("reference", lambda: None, lambda *arguments: None, _run_reference),
+        Candidate("reference", lambda: None, lambda *arguments: None, _reference),
     ),
 )
 
 _LIBRARY: Any = torch.library.Library("editscore", "FRAGMENT")  # type: ignore[no-untyped-call]  # kept: the op goes when it is collected
 _LIBRARY.define(
     "sample_tokens(Tensor logits, Tensor temperature, Tensor top_k, Tensor top_p, Tensor seed, Tensor request, Tensor position, "
-    "Tensor? mask, Tensor? option_ids, str backend, int num_threads) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "Tensor? mask, Tensor? option_ids, str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _LIBRARY.impl("sample_tokens", _run, "CompositeExplicitAutograd")
