@@ -1,0 +1,43 @@
+"""What the commands need of a scorer, and the one place that opens a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from editscore.types import EditSample, Identity, InvalidInputError, Score
+
+
+class ScorerOptions(msgspec.Struct, frozen=True):
+    """What the command line says about the judge. None leaves the choice to the checkpoint or the machine."""
+
+    model: str = "nano"
+    adapter: str | None = None
+    judge: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    seed: int = 42
+    use_cache: bool = True
+
+
+class SampleScorer(Protocol):
+    """The part of a scorer that the commands use."""
+
+    def identity(self) -> Identity: ...
+
+    def score_iter(self, samples: Iterable[EditSample], passes: int = 4) -> Iterator[tuple[int, Score]]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+OpenScorer = Callable[[ScorerOptions], SampleScorer]
+
+
+def open_scorer(options: ScorerOptions) -> SampleScorer:
+    """Load the model and return its scorer. Raises InvalidInputError naming the option at fault."""
+    raise InvalidInputError("model", f"{options.model!r}: no scorer in this version")

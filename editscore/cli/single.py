@@ -1,0 +1,58 @@
+"""One edit: a table on the terminal, or its record as JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from editscore.cli.exits import DONE, FAILED
+from editscore.cli.scorers import OpenScorer, ScorerOptions
+from editscore.types import EditSample, Score, Status
+
+
+class SingleOptions(msgspec.Struct, frozen=True):
+    """The edit, how often to judge it, and what to do with the score."""
+
+    source: str
+    edited: str
+    instruction: str
+    report: Path | None = None
+    passes: int = 4
+    scorer: ScorerOptions = ScorerOptions()
+    as_json: bool = False
+
+
+def score_one(options: SingleOptions, *, open_scorer: OpenScorer) -> int:
+    """Score one edit and show it; the exit code says whether there is a score."""
+    sample = EditSample(source=options.source, edited=options.edited, instruction=options.instruction)
+    with open_scorer(options.scorer) as scorer:
+        started = time.perf_counter()
+        ((_, score),) = scorer.score_iter([sample], passes=options.passes)
+        seconds = time.perf_counter() - started
+        if options.report is not None:
+            _write_report(options, sample, score)
+    if options.as_json:
+        sys.stdout.write(msgspec.json.encode(score).decode() + "\n")
+    else:
+        from rich.console import Console
+
+        from editscore.cli.tables import score_table
+
+        Console(highlight=False).print(score_table(score, options, seconds))
+    return DONE if score.status is Status.OK else FAILED
+
+
+def _write_report(options: SingleOptions, sample: EditSample, score: Score) -> None:
+    from editscore.cli.results import provenance, report_rows
+    from editscore.data import ManifestRow
+    from editscore.report import write_report
+
+    assert options.report is not None
+    fields = {"source": options.source, "edited": options.edited, "instruction": options.instruction}
+    row = ManifestRow(0, "command line", score.id, fields, sample=sample)
+    facts = {"judge": score.judge, "model": options.scorer.model, "adapter": options.scorer.adapter or "", "passes": str(options.passes)}
+    facts["seed"] = str(options.scorer.seed)
+    write_report(options.report, report_rows([(row, score)]), title="Score of one edit", provenance=provenance(score.identity, facts))
