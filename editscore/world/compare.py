@@ -121,19 +121,19 @@ def added(operation: Operation, before: Scene, after: Scene) -> SceneObject | No
 
 
 def _follow_extract(target: SceneObject, before: Scene, after: Scene) -> Progress:
+    """Leftovers are objects of the source that should be gone; what an editor adds is a side effect, not a leftover."""
     now = after.find(target.key)
-    was_white = before.background == EXTRACT_GROUND and len(after.objects) == len(before.objects) and after.background_share >= 1
-    if after.background != EXTRACT_GROUND or was_white:
+    leftovers = [o for o in after.objects if o.key != target.key and before.find(o.key) is not None]
+    was_white = before.background == EXTRACT_GROUND and after.background_share >= 1
+    if after.background != EXTRACT_GROUND or (was_white and now is not None and len(leftovers) == len(before.objects) - 1):
         return Progress(0.0, f"{target.name} not extracted", ("noop",))
     if now is None:
-        other = next((o for o in after.objects), None)
-        name = other.name if other is not None else "image"
+        name = leftovers[0].name if leftovers else "image"
         return Progress(CREDIT["wrong_object"], f"wrong object, {name} extracted", ("wrong_object",))
-    others = [o for o in after.objects if o.key != target.key]
-    if after.background_share < 1 or not others:
+    if after.background_share < 1 or not leftovers:
         return _graded(after.background_share, f"{target.name} {amount(after.background_share)}extracted")
-    share = 1 - 0.6 * len(others) / max(1, len(before.objects) - 1)
-    kept = before.find(others[0].key) or others[0]
+    share = 1 - 0.6 * len(leftovers) / max(1, len(before.objects) - 1)
+    kept = before.find(leftovers[0].key) or leftovers[0]
     return Progress(share, f"{target.name} extracted with {kept.name}", ("partial",))
 
 

@@ -18,8 +18,10 @@ _CARD: Final = (255, 255, 255)
 _EDGE: Final = (226, 222, 212)
 _INK: Final = (38, 36, 44)
 _SOFT: Final = (128, 122, 132)
-_BARS: Final = (("follows", (86, 130, 210)), ("keeps", (78, 168, 136)), ("natural", (226, 158, 68)), ("clean", (196, 98, 144)))
+_BARS: Final = (("f", (86, 130, 210)), ("k", (78, 168, 136)), ("n", (226, 158, 68)), ("c", (196, 98, 144)))
+_LEGEND: Final = "oracle: overall 0..10, then 0..25 each: f follows the instruction, k keeps the rest, n natural, c clean"
 _GAP: Final = 14
+_TOP: Final = 34  # height of the legend
 _HEAD: Final = 46  # height of a row's title, pixels
 _FOOT: Final = 118  # height below a tile
 _MOST_ROWS: Final = 500
@@ -42,10 +44,11 @@ def draw_sheet(
         raise InvalidInputError("num_edits", f"must be 1..{MAX_EDITS}, is {num_edits}")
     row_height = _HEAD + size + _FOOT + _GAP
     width = _GAP + (num_edits + 1) * (size + _GAP)
-    sheet = PillowImage.new("RGB", (width, _GAP + num * row_height), _PAPER)
+    sheet = PillowImage.new("RGB", (width, _TOP + num * row_height), _PAPER)
+    ImageDraw.Draw(sheet).text((_GAP, 10), _LEGEND, fill=_SOFT, font=_font(13))
     for index in range(num):
         group = sample_group(split, index, seed=seed, num_edits=num_edits, size=size, photos=photos)
-        _draw_row(sheet, group, _GAP + index * row_height, size)
+        _draw_row(sheet, group, _TOP + index * row_height, size)
     target = Path(path)
     with atomic_write(target) as file:
         sheet.save(file, format="PNG")
@@ -90,7 +93,7 @@ def _draw_verdict(draw: ImageDraw.ImageDraw, edit: GroupEdit, left: int, top: in
         draw.rectangle((x, top + 43, x + step - 6, top + 47), fill=_EDGE)
         if value:
             draw.rectangle((x, top + 43, x + (step - 6) * value / 25, top + 47), fill=color)
-        draw.text((x, top + 30), f"{name} {value}" if size > 200 else f"{name[0]} {value}", fill=_SOFT, font=_font(10))
+        draw.text((x, top + 30), f"{name} {value}", fill=_SOFT, font=_font(10))
     lines = _wrapped(draw, f"{verdict.sc_reason}. {verdict.pq_reason}", size - 8)
     for k, line in enumerate(lines[:5]):
         draw.text((left + 4, top + 51 + 12 * k), line, fill=_INK, font=_font(10))
