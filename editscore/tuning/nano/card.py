@@ -48,10 +48,10 @@ def report_groups(num: int, seed: int) -> list[Group]:
     return [sample_group("report", index, seed=seed, task_type=TASKS[index % len(TASKS)]) for index in range(num)]
 
 
-def measure(run: Any, threshold: float, sampling: Sampling, num_groups: int = NUM_GROUPS, num_passes: int = NUM_PASSES) -> Figures:
+def measure(run: Any, threshold: float, sampling: Sampling, num_passes: int = NUM_PASSES) -> Figures:
     """All figures of the card. `run` is a finished training run."""
     config = run.config
-    groups = report_groups(num_groups, config.world_seed)
+    groups = report_groups(NUM_GROUPS, config.world_seed)
     sampled = sampled_scores(run.model, run.encoder, groups, num_passes, sampling, seed=config.seed)
     expected = expected_scores(run.model, run.encoder, groups)
     tables = {f"K={k}": average_tables([pair_table(s, groups) for s in split_passes(sampled, k)]) for k in (1, 4, 8) if k <= num_passes}

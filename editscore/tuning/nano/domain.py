@@ -22,6 +22,7 @@ LOCAL_TASKS: Final = tuple(task for task in TASKS if task not in GLOBAL_TASKS)
 # The threshold lets this share of development edits of the world be warned about; half of what the contract allows.
 WARNED_SHARE: Final = 0.02
 PHOTO_SIZE: Final = 224
+NUM_GROUPS: Final = 130
 
 
 def domain_logits(model: Any, head: nn.Linear, encoder: Encoder, edits: Items[Edit]) -> NDArray[np.float64]:
@@ -61,17 +62,18 @@ def local_edits(split: Split, num: int, seed: int, photos: tuple[Pixels, ...]) -
 def choose_threshold(model: Any, head: nn.Linear, encoder: Encoder, seed: int) -> float:
     """The logit below which a sample is warned about, from development edits: plain, over photographs, and of photographs."""
     photos = training_photos()
-    edits = world_edits("dev", 130, seed) + (world_edits("dev", 52, seed + 1, photos) if photos else [])
-    edits += bare_photo_edits("dev", 30, seed, photos) if photos else []
+    edits = world_edits("dev", NUM_GROUPS, seed)
+    if photos:
+        edits += world_edits("dev", NUM_GROUPS // 2, seed + 1, photos) + bare_photo_edits("dev", NUM_GROUPS // 4, seed, photos)
     return float(np.quantile(domain_logits(model, head, encoder, edits), WARNED_SHARE))
 
 
-def warned_shares(model: Any, head: nn.Linear, encoder: Encoder, threshold: float, seed: int, num_groups: int = 130) -> dict[str, float]:
+def warned_shares(model: Any, head: nn.Linear, encoder: Encoder, threshold: float, seed: int) -> dict[str, float]:
     """Shares of report edits that are warned about. The photographs were never trained on."""
     photos = load_photos("report")
-    kinds = {"EditWorld edits": world_edits("report", num_groups, seed)}
+    kinds = {"EditWorld edits": world_edits("report", NUM_GROUPS, seed)}
     if photos:
-        kinds["EditWorld edits, a quarter over held-out photographs"] = world_edits("report", num_groups, seed + 1, photos)
-        kinds["global edits of held-out photographs"] = bare_photo_edits("report", num_groups, seed, photos)
-        kinds["local edits of held-out photographs"] = local_edits("report", 2 * num_groups, seed, photos)
+        kinds["EditWorld edits, a quarter over held-out photographs"] = world_edits("report", NUM_GROUPS, seed + 1, photos)
+        kinds["global edits of held-out photographs"] = bare_photo_edits("report", NUM_GROUPS, seed, photos)
+        kinds["local edits of held-out photographs"] = local_edits("report", 2 * NUM_GROUPS, seed, photos)
     return {name: float(np.mean(domain_logits(model, head, encoder, edits) < threshold)) for name, edits in kinds.items()}
