@@ -17,60 +17,51 @@ _MANY = Group("Many edits", sort_key=2)
 _JUDGE = Group("Judge", sort_key=3)
 
 
+def _text(group: Group, words: str) -> Parameter:
+    return Parameter(group=group, help=words)
+
+
+_MANIFEST = """A .jsonl or .parquet file with the fields source, edited, instruction and optionally id, or a folder with manifest.jsonl. \
+Relative paths start at the manifest's folder."""
+_OUTPUT = "The scores, one JSON line per sample in input order. A run that was cut off goes on from OUTPUT.journal."
+Source = Annotated[str | None, _text(_ONE, "The image before the edit.")]
+Edited = Annotated[str | None, _text(_ONE, "The image after the edit.")]
+Instruction = Annotated[str | None, _text(_ONE, "What the edit was asked to do.")]
+AsJson = Annotated[bool, Parameter(group=_ONE, negative="", show_default=False, help="Print the score record as JSON instead of a table.")]
+Input = Annotated[Path | None, _text(_MANY, _MANIFEST)]
+Output = Annotated[Path | None, _text(_MANY, _OUTPUT)]
+Report = Annotated[Path | None, _text(_MANY, "Also write an HTML page with images, bars, reasons and passes (goes with one edit, too).")]
+Passes = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=1, lte=1024), help="How often each edit is judged.")]
+Model = Annotated[str, _text(_JUDGE, "nano (the small judge that comes along), a folder, or a hub id.")]
+Adapter = Annotated[str | None, _text(_JUDGE, "A LoRA adapter for the model: a folder or a hub id.")]
+Judge = Annotated[str | None, _text(_JUDGE, "The kind of judge; by default what the checkpoint names, else pointwise.")]
+Device = Annotated[str | None, _text(_JUDGE, "cpu or cuda; by default the best there is.")]
+DType = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None, _text(_JUDGE, "Numbers to compute in; by default what suits the device.")
+]
+Seed = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=0, lt=2**63), help="The same seed gives the same scores.")]
+Cache = Annotated[bool, _text(_JUDGE, "Keep and reuse the answer of every pass on disk.")]
+
+
 def score(
     *,
-    source: Annotated[str | None, Parameter(group=_ONE)] = None,
-    edited: Annotated[str | None, Parameter(group=_ONE)] = None,
-    instruction: Annotated[str | None, Parameter(group=_ONE)] = None,
-    json: Annotated[bool, Parameter(group=_ONE, negative="", show_default=False)] = False,
-    input: Annotated[Path | None, Parameter(group=_MANY)] = None,
-    output: Annotated[Path | None, Parameter(group=_MANY)] = None,
-    report: Annotated[Path | None, Parameter(group=_MANY)] = None,
-    passes: Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=1, lte=1024))] = 4,
-    model: Annotated[str, Parameter(group=_JUDGE)] = "nano",
-    adapter: Annotated[str | None, Parameter(group=_JUDGE)] = None,
-    judge: Annotated[str | None, Parameter(group=_JUDGE)] = None,
-    device: Annotated[str | None, Parameter(group=_JUDGE)] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, Parameter(group=_JUDGE)] = None,
-    seed: Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=0, lt=2**63))] = 42,
-    cache: Annotated[bool, Parameter(group=_JUDGE)] = True,
+    source: Source = None,
+    edited: Edited = None,
+    instruction: Instruction = None,
+    json: AsJson = False,
+    input: Input = None,
+    output: Output = None,
+    report: Report = None,
+    passes: Passes = 4,
+    model: Model = "nano",
+    adapter: Adapter = None,
+    judge: Judge = None,
+    device: Device = None,
+    dtype: DType = None,
+    seed: Seed = 42,
+    cache: Cache = True,
 ) -> int:
-    """Score one edit, or all edits of a manifest.
-
-    Parameters
-    ----------
-    source
-        The image before the edit.
-    edited
-        The image after the edit.
-    instruction
-        What the edit was asked to do.
-    json
-        Print the score record as JSON instead of a table.
-    input
-        A .jsonl or .parquet file with the fields source, edited, instruction and optionally id, or a folder with
-        manifest.jsonl. Relative paths start at the manifest's folder.
-    output
-        The scores, one JSON line per sample in input order. A run that was cut off goes on from OUTPUT.journal.
-    report
-        Also write an HTML page with images, bars, reasons and passes.
-    passes
-        How often each edit is judged; the mean counts, and the spread is shown.
-    model
-        nano (the small judge that comes along), a folder, or a hub id.
-    adapter
-        A LoRA adapter for the model: a folder or a hub id.
-    judge
-        The kind of judge; by default what the checkpoint names, else pointwise.
-    device
-        cpu or cuda; by default the best there is.
-    dtype
-        Numbers to compute in; by default what suits the device.
-    seed
-        Fixes every random draw: the same seed gives the same scores.
-    cache
-        Keep and reuse the answer of every pass on disk.
-    """
+    """Score one edit, or all edits of a manifest."""
     options = ScorerOptions(model=model, adapter=adapter, judge=judge, device=device, dtype=dtype, seed=seed, use_cache=cache)
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
