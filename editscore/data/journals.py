@@ -148,7 +148,9 @@ def _open_locked(path: Path) -> BinaryIO:
         return file
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as cause:
+    except BlockingIOError as cause:
         file.close()
         raise InvalidInputError("journal", f"{path} is in use by another run") from cause
+    except OSError:  # a file system without locks: go on without one
+        return file
     return file

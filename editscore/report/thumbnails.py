@@ -51,10 +51,10 @@ class Thumbnails:
 def data_address(image: Image, side: int) -> str:
     """`data:image/webp;base64,...`, at most `side` pixels long; images up to 160 px stay exact."""
     picture = PIL.Image.frombytes("RGB", (image.width, image.height), image.pixels)
-    picture.thumbnail((side, side), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+    picture.thumbnail((side, side), PIL.Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
     if max(picture.size) <= _LOSSLESS_PX:
         picture.save(buffer, "WEBP", lossless=True)
     else:
-        picture.save(buffer, "WEBP", quality=_QUALITY)
+        picture.save(buffer, "WEBP", quality=_QUALITY, method=2)  # half the time of the default, 2% larger
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
