@@ -11,7 +11,9 @@ from editscore.tuning.nano.forward import embed, language_states, patches, row_m
 from editscore.tuning.nano.sequences import DIRECT, Encoder, Weights, pack, rope_positions
 from editscore.tuning.nano.vocabulary import build_tokenizer, token_ids
 
-SHAPE = NanoArchitecture(vision_hidden=32, vision_intermediate=48, hidden=64, layers=2, heads=2, kv_heads=1, intermediate=96)
+SHAPE = NanoArchitecture(
+    vision_hidden=32, vision_depth=3, vision_heads=2, vision_intermediate=48, hidden=64, layers=2, heads=2, kv_heads=1, intermediate=96
+)
 INSTRUCTIONS = ("make the circle red", "remove the star, then paint the qqq blue")
 
 

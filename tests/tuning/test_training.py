@@ -1,5 +1,6 @@
 """Losses, the schedule, checkpoints, and the whole recipe in little."""
 
+import itertools
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from editscore.tuning.nano.checkpoint import FILE_NAME, Checkpoint
 from editscore.tuning.nano.config import NanoArchitecture, NanoConfig
 from editscore.tuning.nano.losses import answer_loss, soft_targets
 from editscore.tuning.nano.optimizer import FINAL_SHARE, schedule
+from editscore.tuning.nano.producer import Producer, make_source
 from editscore.tuning.nano.training import Run
 from editscore.tuning.nano.vocabulary import build_tokenizer
 from editscore.types import InvalidInputError
@@ -70,8 +72,33 @@ def test_the_schedule_warms_up_stays_and_falls():
     assert schedule(100, 1.0, config) == pytest.approx(FINAL_SHARE)
 
 
+class InlineProducer:
+    """The producer's batches without its process."""
+
+    def __init__(self, config, tokenizer_json, first, *, images_only=False):
+        source = make_source(config, tokenizer_json)
+        self.batches = map(source.images if images_only else source.batch, itertools.count(first))
+
+    def __enter__(self):
+        return self.batches
+
+    def __exit__(self, *error):
+        return None
+
+
+def test_the_process_draws_the_batches_in_order_and_ends():
+    tokenizer_json = build_tokenizer(vocabulary()).to_str()
+    source = make_source(TINY, tokenizer_json)
+    producer = Producer(TINY, tokenizer_json, 5, images_only=True)
+    with producer as batches:
+        for number in (5, 6):
+            assert np.array_equal(next(batches).pixels, source.images(number).pixels)
+    assert not producer._process.is_alive()
+
+
 def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, monkeypatch):
     tokenizer = build_tokenizer(vocabulary())
+    monkeypatch.setattr(training, "Producer", InlineProducer)
     save = training.save_checkpoint
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -113,7 +140,7 @@ def test_the_recipe_writes_a_judge_that_transformers_loads(tmp_path, monkeypatch
     assert next(model.parameters()).dtype == torch.bfloat16
     assert AutoTokenizer.from_pretrained(tmp_path / "judge").eos_token == "<|im_end|>"
     settings = json.loads((tmp_path / "judge" / "editscore.json").read_text())
-    assert settings["prompts"] == "nano" and settings["domain"]["vocabulary"] == list(vocabulary())
+    assert settings["prompts"] == "nano" and set(settings["domain"]["vocabulary"]) < set(vocabulary())
     assert settings["domain"]["threshold"] == pytest.approx(figures.threshold, abs=1e-4)
     heads = load_file(tmp_path / "judge" / "heads.safetensors")
     assert heads["in_domain.weight"].shape == (1, 64) and heads["in_domain.bias"].shape == (1,)

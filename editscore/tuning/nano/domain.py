@@ -15,7 +15,7 @@ from editscore.tuning.nano.examples import Pixels
 from editscore.tuning.nano.outside import local_edit, photo_crop
 from editscore.tuning.nano.photographs import GLOBAL_TASKS, bare_photo_group, training_photos
 from editscore.tuning.nano.sequences import Encoder
-from editscore.world import TASKS, Group, Split, load_photos, sample_group
+from editscore.world import TASKS, Group, Split, load_photos, plan_group, sample_group, words_of
 
 Edit = tuple[Pixels, Pixels, str]
 LOCAL_TASKS: Final = tuple(task for task in TASKS if task not in GLOBAL_TASKS)
@@ -23,6 +23,17 @@ LOCAL_TASKS: Final = tuple(task for task in TASKS if task not in GLOBAL_TASKS)
 WARNED_SHARE: Final = 0.02
 PHOTO_SIZE: Final = 224
 NUM_GROUPS: Final = 130
+
+
+def instruction_words(num_groups: int = 13 * 400) -> tuple[str, ...]:
+    """Every word of EditWorld's instructions, sorted. The world's own vocabulary holds the words of reasons as well.
+
+    Collected from training groups; a test holds the list against instructions of another split.
+    """
+    words: set[str] = set()
+    for index in range(num_groups):
+        words.update(words_of(plan_group("train", index, num_edits=1).instruction))
+    return tuple(sorted(words))
 
 
 def domain_logits(model: Any, head: nn.Linear, encoder: Encoder, edits: Items[Edit]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from torch import nn
 from editscore.data import atomic_write
 from editscore.tuning.nano.card import Figures, measure, write_card
 from editscore.tuning.nano.config import NanoConfig
-from editscore.tuning.nano.domain import choose_threshold
+from editscore.tuning.nano.domain import choose_threshold, instruction_words
 from editscore.tuning.nano.export import judge_config, write_checkpoint
 from editscore.tuning.nano.training import Run
 from editscore.tuning.nano.vocabulary import build_tokenizer
@@ -36,8 +36,7 @@ def train_nano(config: NanoConfig, run_folder: Path, output: Path, *, resume: bo
     unfinished run and `resume` is not set, or a run of another configuration.
     """
     torch.set_num_threads(threads)
-    words = vocabulary()
-    tokenizer = build_tokenizer(words)
+    tokenizer = build_tokenizer(vocabulary())
     run = Run(config, tokenizer, run_folder, resume=resume)
     record = {"config": config.model_dump(), "digest": config.digest, "world_version": world_version()}
     with atomic_write(run_folder / "config.json") as file:
@@ -48,7 +47,7 @@ def train_nano(config: NanoConfig, run_folder: Path, output: Path, *, resume: bo
     nn.Module.eval(run.model)
     head = run.heads.in_domain
     threshold = choose_threshold(run.model, head, run.encoder, config.world_seed)
-    write_checkpoint(output, run.model, tokenizer, head, judge_config(threshold, words, SAMPLING))
+    write_checkpoint(output, run.model, tokenizer, head, judge_config(threshold, instruction_words(), SAMPLING))
     figures = measure(run, threshold, SAMPLING)
     write_card(output, run, figures)
     run.say(f"wrote {output}")
