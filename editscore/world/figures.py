@@ -22,7 +22,9 @@ _SHADOW: Final = 0.30
 _SKIN: Final[tuple[Rgb, ...]] = ((255, 219, 182), (224, 172, 118), (150, 102, 66))
 _INK: Final[Rgb] = (28, 26, 34)
 _PAPER: Final[Rgb] = (252, 252, 250)
-_CACHED_SIDE: Final = 44  # pixels; a larger patch is painted anew each time, so the cache stays below 32 MiB
+# Larger patches and outlines (pixels) are made anew each time, so that neither cache can grow beyond 32 MiB.
+_CACHED_SIDE: Final = 44
+_CACHED_OUTLINE: Final = 120
 
 
 def radius_of(thing: SceneObject) -> float:
@@ -76,7 +78,7 @@ def _painted(look: _Look, raster: _Raster) -> Patch:
     if look.shape == "person":
         _paint_person(canvas, x, y, radius, scale, look)
     else:
-        outline = _outline if x.shape[0] <= _CACHED_SIDE else _outline.__wrapped__
+        outline = _outline if x.shape[0] <= _CACHED_OUTLINE else _outline.__wrapped__
         distance, below = outline(look.shape, radius, raster)
         _cast_shadow(canvas, below)
         rgb = COLORS[look.color]
@@ -98,7 +100,7 @@ def _grid(raster: _Raster) -> tuple[Plane, Plane]:
     return x, y
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=288)
 def _outline(shape: str, radius: float, raster: _Raster) -> tuple[Plane, Plane]:
     """Distances to the silhouette and to its shadow's."""
     x, y = _grid(raster)
