@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from editscore.types import Choice, InvalidInputError, Literal, Text
 
@@ -42,16 +43,21 @@ class AnswerShape:
                 _check_options(part, following)
         return shape
 
-    @property
+    @cached_property
     def trailing(self) -> Text | None:
         """The free text that ends the answer."""
         last = self.parts[-1] if self.parts else None
         return last if isinstance(last, Text) else None
 
-    @property
+    @cached_property
     def constrained(self) -> tuple[Literal | Text | Choice, ...]:
         """The parts that the grammar holds: all but a trailing text."""
         return self.parts[:-1] if self.trailing else self.parts
+
+    @cached_property
+    def texts(self) -> tuple[tuple[bytes, ...], ...]:
+        """What each constrained part may be, as bytes: a literal's text, a choice's options, nothing for a text."""
+        return tuple(tuple(text.encode() for text in _texts(part)) for part in self.constrained)
 
     @property
     def regex(self) -> str:
@@ -86,8 +92,13 @@ def _check_options(choice: Choice, following: Literal | Text | Choice) -> None:
 def _part_regex(part: Literal | Text | Choice) -> str:
     if isinstance(part, Text):
         return JSON_TEXT
-    texts = (part.text,) if isinstance(part, Literal) else part.options
-    return f"({'|'.join(map(_escape, texts))})"
+    return f"({'|'.join(map(_escape, _texts(part)))})"
+
+
+def _texts(part: Literal | Text | Choice) -> tuple[str, ...]:
+    if isinstance(part, Text):
+        return ()
+    return (part.text,) if isinstance(part, Literal) else part.options
 
 
 def _escape(text: str) -> str:
@@ -100,13 +111,14 @@ class AnswerReader:
     def __init__(self, shape: AnswerShape) -> None:
         self.parts = shape.constrained
         self.part = 0
+        self._texts = shape.texts
         self.taken: dict[str, str] = {}
         self._held = b""  # what the current literal or choice has so far, or an unfinished escape or character of a text
 
     def copy(self) -> AnswerReader:
         """An independent reader at the same place."""
         other = AnswerReader.__new__(AnswerReader)
-        other.parts, other.part, other._held, other.taken = self.parts, self.part, self._held, dict(self.taken)
+        other.parts, other.part, other._texts, other._held, other.taken = self.parts, self.part, self._texts, self._held, dict(self.taken)
         return other
 
     @property
@@ -127,11 +139,27 @@ class AnswerReader:
     def read(self, data: bytes) -> bool:
         """Takes bytes that the grammar allows; returns whether any of them belonged to a text."""
         was_text = False
-        for byte in data:
-            if self.is_complete:
-                break
-            was_text |= self._read_byte(byte)
+        start = 0
+        while start < len(data) and self.part < len(self.parts):
+            if isinstance(self.parts[self.part], Literal):
+                (literal,) = self._texts[self.part]
+                start += self._read_literal(literal, data[start:])
+            else:
+                was_text |= self._read_byte(data[start])
+                start += 1
         return was_text
+
+    def _read_literal(self, literal: bytes, data: bytes) -> int:
+        count = min(len(data), len(literal) - len(self._held))
+        self._held += data[:count]
+        if len(self._held) == len(literal):
+            self._take()
+        return count
+
+    def choose(self, option: str) -> None:
+        """Takes an option whole, at the beginning of a choice; what follows belongs to the next part."""
+        self._held = option.encode()
+        self._take()
 
     def finish(self) -> None:
         """The answer ends here: a choice that could have gone on is taken as it stands."""
@@ -150,16 +178,16 @@ class AnswerReader:
         if isinstance(part, Text):
             if not self._held and byte == _QUOTE:
                 self.part += 1
-                self._read_byte(byte)
+                self.read(bytes((byte,)))
                 return False
             self._held = _open_character(self._held + bytes((byte,)))
             return True
         extended = self._held + bytes((byte,))
-        texts = [text.encode() for text in ((part.text,) if isinstance(part, Literal) else part.options)]
+        texts = self._texts[self.part]
         if not any(text.startswith(extended) for text in texts):
-            # Only a choice gets here: its longest option is behind, and the byte belongs to the next part.
+            # The longest option is behind, and the byte belongs to the next part.
             self._take()
-            return not self.is_complete and self._read_byte(byte)
+            return self.read(bytes((byte,)))
         self._held = extended
         if extended in texts and not any(text.startswith(extended) and text != extended for text in texts):
             self._take()

@@ -1,7 +1,8 @@
 """Answers under a grammar (llguidance): what a pass may say next, what it must say next, and when it is done.
 
 Most tokens of an answer are plain words inside a text. There the state of the grammar is the same after every such token, so
-its mask is computed once per shape and the matcher is fed only when the text ends.
+its mask is computed once per shape and the matcher is fed only when the text ends. Where every option of a choice is one token,
+exactly these tokens are allowed: "2" is then the number 2 and not the beginning of 25, and what follows is forced.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class AnswerGrammar:
         self.tokenizer = tokenizer
         self.text_masks: dict[int, Mask] = {}
         self.option_ids = [self._single_tokens(part) for part in self.shape.constrained]
+        self.option_masks = [self._mask(ids) for ids in self.option_ids]
         self._matcher: LLMatcher | None = None
         if self.shape.constrained:
             self._matcher = LLMatcher(tokenizer.ll, LLMatcher.grammar_from_regex(self.shape.regex), log_level=0)
@@ -79,6 +81,25 @@ class AnswerGrammar:
         ids = [self.tokenizer.ll.tokenize_str(option) for option in part.options]
         return tuple(x[0] for x in ids) if all(len(x) == 1 for x in ids) else ()
 
+    def _mask(self, ids: Sequence[int]) -> Mask:
+        mask = np.zeros(self.tokenizer.num_words, np.uint32)
+        for token in ids:
+            mask[token // 32] |= np.uint32(1 << (token % 32))
+        return mask.view(np.int32)
+
+    def after_choice(self, part: int) -> Sequence[int]:
+        """Tokens to force behind a choice that was one token, when `part` follows it.
+
+        The whole literal where it stands between such choices or ends the answer; else its first token, for the last ones may
+        grow together with the text that follows.
+        """
+        following = self.shape.parts[part] if part < len(self.shape.parts) else None
+        if not isinstance(following, Literal):
+            return ()
+        tokens = self.tokenizer.ll.tokenize_str(following.text)
+        is_clear = part + 1 == len(self.shape.parts) or bool(self.option_ids[part + 1 : part + 2] and self.option_ids[part + 1])
+        return tokens if is_clear else tokens[:1]
+
     def start(self) -> AnswerState:
         """A new pass, its leading forced tokens already taken (`leading`)."""
         return self._start.copy()
@@ -93,7 +114,10 @@ class AnswerGrammar:
 
 
 class AnswerState:
-    """Where one pass stands in its answer. `tokens` are all tokens of the answer, forced ones included."""
+    """Where one pass stands in its answer. `tokens` are all tokens of the answer, forced ones included.
+
+    `choice` is the choice that the next token decides, with the token of each option, and None elsewhere.
+    """
 
     def __init__(self, grammar: AnswerGrammar, matcher: LLMatcher | None, reader: AnswerReader) -> None:
         self.grammar = grammar
@@ -118,9 +142,7 @@ class AnswerState:
 
     # What the next token may be.
 
-    @property
-    def choice(self) -> tuple[Choice, tuple[int, ...]] | None:
-        """The choice that the next token decides, with the token of each option; None elsewhere."""
+    def _find_choice(self) -> tuple[Choice, tuple[int, ...]] | None:
         reader = self.reader
         if reader.is_complete or not reader.is_between_characters or not self.grammar.option_ids[reader.part]:
             return None
@@ -132,6 +154,9 @@ class AnswerState:
         """Writes the mask of the next token into `masks[row]`, or asks `matchers` for it; False when every token is allowed."""
         if self._is_free:
             return False
+        if self.choice is not None:
+            masks[row] = self.grammar.option_masks[self.reader.part]
+            return True
         if not self._is_plain_text:
             matchers.append((self.matcher, row))
             return True
@@ -161,8 +186,17 @@ class AnswerState:
 
         That is 0 except where a text that is closed at its limit ends in the middle of a character.
         """
+        chosen, tokenizer = self.choice, self.grammar.tokenizer
         self.tokens.append(token)
-        tokenizer = self.grammar.tokenizer
+        if self._is_plain_text and tokenizer.look_up(token)[1]:
+            # Nearly every token takes this way.
+            return self._end_word()
+        if chosen is not None:
+            self.reader.choose(chosen[0].options[chosen[1].index(token)])
+            self._settle()
+            self._force(self.grammar.after_choice(self.reader.part))
+            self.extend_forced()
+            return 0
         if token in tokenizer.eos_token_ids:
             self.reader.finish()
             self.finish_reason = FinishReason.STOP
@@ -170,16 +204,18 @@ class AnswerState:
         if self._is_free:
             self._count_text(self.grammar.shape.trailing)
             return 0
-        data, is_plain = tokenizer.look_up(token)
-        if not (is_plain and self._is_plain_text):
-            part = self.reader.part
-            was_text = self.reader.read(data)
-            if self.reader.part != part:
-                self._text_count = 0
-            self._settle()
-            if not was_text or not self.reader.is_in_text:
-                self.extend_forced()
-                return 0
+        part = self.reader.part
+        was_text = self.reader.read(tokenizer.look_up(token)[0])
+        if self.reader.part != part:
+            self._text_count = 0
+        self._settle()
+        if was_text and self.reader.is_in_text:
+            return self._end_word()
+        self.extend_forced()
+        return 0
+
+    def _end_word(self) -> int:
+        """Counts a token of a text inside the answer; returns what `take` does."""
         text = self.reader.parts[self.reader.part]
         assert isinstance(text, Text)
         self._count_text(text)
@@ -188,6 +224,8 @@ class AnswerState:
     def extend_forced(self) -> None:
         """Takes the tokens that the grammar leaves no choice about, and ends the answer when nothing is left to say."""
         while not self._is_free and not self.reader.is_in_text and not self.reader.is_complete:
+            if self.choice is not None and len(self.choice[1]) > 1:
+                break
             forced = self.matcher.compute_ff_tokens()
             if not forced:
                 break
@@ -203,7 +241,8 @@ class AnswerState:
         self._settle()
 
     def _settle(self) -> None:
-        """What the next token is held by: nothing (trailing text), the mask of a plain text, or the matcher."""
+        """What the next token is held by: nothing (trailing text), a choice, the mask of a plain text, or the matcher."""
+        self.choice = self._find_choice()
         self._is_free = self.reader.is_complete and self.grammar.shape.trailing is not None
         self._is_plain_text = self.reader.is_in_text and self.reader.is_between_characters
 

@@ -35,8 +35,7 @@ class KVStore:
         if num_pages < 2:
             raise ValueError(f"num_pages: {num_pages} leave no page beside the null page")
         shape = (num_layers, num_pages, num_kv_heads, PAGE_TOKENS, head_dim)
-        self.k = torch.zeros(shape, dtype=dtype, device=device)
-        self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self.k, self.v = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         self.num_pages = num_pages
         self._free = np.arange(num_pages - 1, 0, -1, dtype=np.int32)
         self._num_free = num_pages - 1
@@ -95,6 +94,14 @@ class KVStore:
     def is_used(self, pages: Int32s) -> bool:
         """Whether every id names an allocated page (or the null page)."""
         return bool(len(pages) == 0 or (pages.min() >= 0 and pages.max() < self.num_pages and self._is_used[pages].all()))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; on the CPU memory that is taken page by page when it is first written, so a store costs what is used of it."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    element = torch.empty((), dtype=dtype).element_size()
+    return torch.from_numpy(np.zeros((*shape[:-1], shape[-1] * element), np.uint8)).view(dtype)
 
 
 @dataclass(eq=False)

@@ -13,8 +13,9 @@ Legend: R rows, Hq query heads, Hkv key heads, G = Hq / Hkv, D head size, B memb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,12 +34,13 @@ MAX_SINGLE_ROWS = 8
 class _Bucket:
     """Members with the same number of pages. `rows` [B, C] are row numbers, `is_row` [B, C] tells which of them are real.
 
-    `pages` [B, n]; `bias` [B, 1, T] is 0 where a key is seen and -inf elsewhere, None where all are.
+    `index` [B, Hkv * n] are the pages per key head, rows of [P * Hkv]; `bias` [B, 1, T] is 0 where a key is seen and -inf
+    elsewhere, None where all are.
     """
 
     rows: Tensor
     is_row: Tensor | None
-    pages: Tensor
+    index: Tensor
     bias: Tensor | None
 
 
@@ -55,7 +57,7 @@ def shared_prefix_attention(q: Tensor, k_pages: Tensor, v_pages: Tensor, tables:
         raise ValueError(f"q: shape {tuple(q.shape)} does not fit {len(tables.row_seq)} rows over pages {tuple(k_pages.shape)}")
     plan = tables.derived.get("reference")
     if plan is None:
-        plan = tables.derived["reference"] = _plan(tables, q.shape[1] // k_pages.shape[1], q.device)
+        plan = tables.derived["reference"] = _plan(tables, k_pages.shape[1], q.device)
     working = torch.float64 if q.dtype == torch.float64 else torch.float32
     q_scaled = q.to(working) * scale
     out = torch.zeros_like(q_scaled)
@@ -77,11 +79,11 @@ def _partial(q: Tensor, k_pages: Tensor, v_pages: Tensor, buckets: list[_Bucket]
     Hkv = k_pages.shape[1]
     out, top, total = q.new_zeros(R, Hq, D), q.new_full((R, Hq, 1), -torch.inf), q.new_zeros(R, Hq, 1)
     for bucket in buckets:
-        for rows, is_row, pages, bias in _chunks(bucket, k_pages):
+        for rows, is_row, index, bias in _chunks(bucket, k_pages):
             B, C = rows.shape
             G = Hq // Hkv
             q_b = q.index_select(0, rows.view(-1)).view(B, C, Hkv, G, D).transpose(1, 2).reshape(B * Hkv, C * G, D)
-            k, v = (_gather(x, pages, q.dtype) for x in (k_pages, v_pages))
+            k, v = (_gather(x, index, B * Hkv, q.dtype) for x in (k_pages, v_pages))
             M = C * G
             if C > 1 and (padding := -M % 16):
                 q_b, M = F.pad(q_b, (0, 0, 0, padding)), M + padding
@@ -110,42 +112,40 @@ def _merge(a: tuple[Tensor, Tensor, Tensor], b: tuple[Tensor, Tensor, Tensor]) -
 
 def _causal(out: Tensor, q: Tensor, k_pages: Tensor, v_pages: Tensor, bucket: _Bucket, scale: float) -> None:
     """Whole prompts: row i sees the first i + 1 tokens. Queries are padded to whole pages, so only their own length matters."""
-    for rows, is_row, pages, _ in _chunks(bucket, k_pages):
+    for rows, is_row, index, _ in _chunks(bucket, k_pages):
         B, T = rows.shape
         q_b = q.index_select(0, rows.view(-1)).view(B, T, *q.shape[1:]).transpose(1, 2)
-        k, v = (_gather(x, pages, q.dtype).view(B, k_pages.shape[1], T, -1) for x in (k_pages, v_pages))
+        k, v = (_gather(x, index, B * k_pages.shape[1], q.dtype).view(B, -1, T, q.shape[2]) for x in (k_pages, v_pages))
         o = F.scaled_dot_product_attention(q_b, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(1, 2)
         assert is_row is not None
         out.index_copy_(0, rows[is_row], o[is_row].to(out.dtype))
 
 
-def _gather(x: Tensor, pages: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pages [B, n] of x [P, Hkv, 16, D] as [B * Hkv, T, D]."""
-    heads = torch.arange(x.shape[1], device=x.device)
-    index = (pages[:, None, :] * x.shape[1] + heads[:, None]).view(-1)
-    B, n = pages.shape
-    return x.view(-1, PAGE_TOKENS * x.shape[3]).index_select(0, index).view(B * x.shape[1], n * PAGE_TOKENS, -1).to(dtype)
+def _gather(x: Tensor, index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Pages of x [P, Hkv, 16, D] as [size = B * Hkv, T, D]."""
+    return x.view(-1, PAGE_TOKENS * x.shape[3]).index_select(0, index.view(-1)).view(size, -1, x.shape[3]).to(dtype)
 
 
 def _chunks(bucket: _Bucket, x: Tensor) -> Iterator[tuple[Tensor, Tensor | None, Tensor, Tensor | None]]:
-    size = bucket.pages.shape[1] * x[0].numel() * x.element_size()
+    size = bucket.index.shape[1] * x[0, 0].numel() * x.element_size()
     step = max(1, CHUNK_BYTES // size)
-    for i in range(0, len(bucket.pages), step):
+    for i in range(0, len(bucket.index), step):
         part = slice(i, i + step)
         is_row, bias = (None if y is None else y[part] for y in (bucket.is_row, bucket.bias))
-        yield bucket.rows[part], is_row, bucket.pages[part], bias
+        yield bucket.rows[part], is_row, bucket.index[part], bias
 
 
-def _plan(tables: PageTables, group_size: int, device: torch.device) -> _Plan:
+def _plan(tables: PageTables, num_heads: int, device: torch.device) -> _Plan:
     rows = np.flatnonzero(tables.row_seq >= 0)
     seqs, first, counts = np.unique(tables.row_seq[rows], return_index=True, return_counts=True)
     is_prompt = (counts > MAX_SINGLE_ROWS) & (tables.seq_leaf[seqs] < 0) & (tables.row_lengths[rows[first]] == 1)
     single = rows[np.isin(tables.row_seq[rows], seqs[~is_prompt])]
-    causal = _causal_buckets(tables, seqs[is_prompt], rows[first[is_prompt]], counts[is_prompt], device)
-    return _Plan(_own_buckets(tables, single, device), _leaf_buckets(tables, single, device), causal)
+    put = partial(_bucket, num_heads=num_heads, device=device)
+    causal = _causal_buckets(tables, seqs[is_prompt], rows[first[is_prompt]], counts[is_prompt], put)
+    return _Plan(_own_buckets(tables, single, put), _leaf_buckets(tables, single, put), causal)
 
 
-def _own_buckets(tables: PageTables, rows: np.ndarray, device: torch.device) -> list[_Bucket]:
+def _own_buckets(tables: PageTables, rows: np.ndarray, put: Callable[..., _Bucket]) -> list[_Bucket]:
     lengths = tables.row_lengths[rows]
     num_pages = -(-lengths // PAGE_TOKENS)
     buckets = []
@@ -154,11 +154,11 @@ def _own_buckets(tables: PageTables, rows: np.ndarray, device: torch.device) -> 
         pages = tables.own_pages[tables.row_seq[rows[chosen]], :n]
         is_seen = np.arange(n * PAGE_TOKENS) < lengths[chosen, None]
         bias = np.where(is_seen, np.float32(0), np.float32(-np.inf))[:, None]
-        buckets.append(_bucket(rows[chosen, None], None, pages, bias, device))
+        buckets.append(put(rows[chosen, None], None, pages, bias))
     return buckets
 
 
-def _leaf_buckets(tables: PageTables, rows: np.ndarray, device: torch.device) -> list[_Bucket]:
+def _leaf_buckets(tables: PageTables, rows: np.ndarray, put: Callable[..., _Bucket]) -> list[_Bucket]:
     leaf_of_row = tables.seq_leaf[tables.row_seq[rows]]
     has_leaf = leaf_of_row >= 0
     has_leaf[has_leaf] = tables.leaf_lengths[leaf_of_row[has_leaf]] > 0
@@ -175,11 +175,13 @@ def _leaf_buckets(tables: PageTables, rows: np.ndarray, device: torch.device) ->
         place = np.arange(c)
         is_row = place < counts[chosen, None]
         picked = rows[np.where(is_row, first[chosen, None] + place, first[chosen, None])]
-        buckets.append(_bucket(picked, is_row, tables.leaf_pages[leaves[chosen], :n], None, device))
+        buckets.append(put(picked, is_row, tables.leaf_pages[leaves[chosen], :n], None))
     return buckets
 
 
-def _causal_buckets(tables: PageTables, seqs: np.ndarray, first: np.ndarray, counts: np.ndarray, device: torch.device) -> list[_Bucket]:
+def _causal_buckets(
+    tables: PageTables, seqs: np.ndarray, first: np.ndarray, counts: np.ndarray, put: Callable[..., _Bucket]
+) -> list[_Bucket]:
     num_pages = -(-counts // PAGE_TOKENS)
     buckets = []
     for n in np.unique(num_pages):
@@ -187,11 +189,13 @@ def _causal_buckets(tables: PageTables, seqs: np.ndarray, first: np.ndarray, cou
         place = np.arange(n * PAGE_TOKENS)
         is_row = place < counts[chosen, None]
         picked = first[chosen, None] + np.where(is_row, place, 0)
-        buckets.append(_bucket(picked, is_row, tables.own_pages[seqs[chosen], :n], None, device))
+        buckets.append(put(picked, is_row, tables.own_pages[seqs[chosen], :n], None))
     return buckets
 
 
-def _bucket(rows: np.ndarray, is_row: np.ndarray | None, pages: Int32s, bias: np.ndarray | None, device: torch.device) -> _Bucket:
+def _bucket(
+    rows: np.ndarray, is_row: np.ndarray | None, pages: Int32s, bias: np.ndarray | None, num_heads: int, device: torch.device
+) -> _Bucket:
     def move(x: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).to(device)
 
@@ -199,6 +203,6 @@ def _bucket(rows: np.ndarray, is_row: np.ndarray | None, pages: Int32s, bias: np
     return _Bucket(
         rows=move(rows.astype(np.int64)),
         is_row=None if is_row is None else move(is_row),
-        pages=move(pages.astype(np.int64)),
+        index=move((pages.astype(np.int64)[:, None] * num_heads + np.arange(num_heads)[:, None]).reshape(len(pages), -1)),
         bias=None if bias is None else move(bias),
     )
