@@ -1,0 +1,49 @@
+"""Judges: what is asked about an edit, how an answer is read, how passes become a score. Plain Python, no tensors.
+
+`make_judge(name, settings)` finds a judge by name; a new one is added to `JUDGES`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from editscore.judges.aggregation import AGGREGATIONS, Summary, pass_overall, summarize, to_ten
+from editscore.judges.config import DomainConfig, PointwiseConfig, SamplingConfig
+from editscore.judges.domain import OUT_OF_DOMAIN
+from editscore.judges.pointwise import PointwiseJudge
+from editscore.judges.prompts import PROMPT_SETS, PromptSet
+from editscore.judges.protocol import Judge
+from editscore.judges.reading import Reading, read_completion, read_text
+from editscore.types import InvalidInputError
+
+# Name -> the judge that a checkpoint's editscore.json (or an empty mapping) describes.
+JUDGES: Mapping[str, Callable[[Mapping[str, Any]], Judge]] = MappingProxyType({"pointwise": PointwiseJudge.from_settings})
+
+
+def make_judge(name: str, settings: Mapping[str, Any]) -> Judge:
+    """The judge of this name with these settings. Raises InvalidInputError for an unknown name or setting."""
+    if name not in JUDGES:
+        raise InvalidInputError("judge", f"{name!r} is none of {', '.join(JUDGES)}")
+    return JUDGES[name](settings)
+
+
+__all__ = [
+    "AGGREGATIONS",
+    "JUDGES",
+    "OUT_OF_DOMAIN",
+    "PROMPT_SETS",
+    "DomainConfig",
+    "Judge",
+    "PointwiseConfig",
+    "PointwiseJudge",
+    "PromptSet",
+    "Reading",
+    "SamplingConfig",
+    "Summary",
+    "make_judge",
+    "pass_overall",
+    "read_completion",
+    "read_text",
+    "summarize",
+    "to_ten",
+]
