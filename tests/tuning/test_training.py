@@ -97,7 +97,6 @@ def test_the_process_draws_the_batches_in_order_and_ends():
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, monkeypatch):
-    tokenizer = build_tokenizer(vocabulary())
     monkeypatch.setattr(training, "Producer", InlineProducer)
     save = training.save_checkpoint
     broken = tmp_path / "broken"
@@ -109,14 +108,14 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, monkeypatch):
             shutil.copy(folder / FILE_NAME, broken / FILE_NAME)
 
     monkeypatch.setattr(training, "save_checkpoint", save_and_keep)
-    whole = Run(TINY, tokenizer, tmp_path / "whole")
+    whole = Run(TINY, tmp_path / "whole")
     whole.train()
     assert Checkpoint(broken, TINY).progress.step == 3
     with pytest.raises(InvalidInputError, match="--resume"):
-        Run(TINY, tokenizer, broken)
+        Run(TINY, broken)
     with pytest.raises(InvalidInputError, match="another configuration"):
-        Run(TINY.model_copy(update={"learning_rate": 1e-3}), tokenizer, broken, resume=True)
-    resumed = Run(TINY, tokenizer, broken, resume=True)
+        Run(TINY.model_copy(update={"learning_rate": 1e-3}), broken, resume=True)
+    resumed = Run(TINY, broken, resume=True)
     resumed.train()
     assert resumed.progress.samples == whole.progress.samples == TINY.samples
     for name, value in whole.model.state_dict().items():

@@ -69,6 +69,8 @@ def write_checkpoint(
     with tempfile.TemporaryDirectory() as name:
         staged = Path(name)
         nn.Module.to(model, torch.bfloat16)
+        config: Any = model.config
+        config.text_config.dtype = config.vision_config.dtype = torch.bfloat16
         model.save_pretrained(staged)
         size = (staged / "model.safetensors").stat().st_size
         if size > MAX_WEIGHT_BYTES:

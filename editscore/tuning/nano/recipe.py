@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +14,7 @@ from editscore.tuning.nano.config import NanoConfig
 from editscore.tuning.nano.domain import choose_threshold, instruction_words
 from editscore.tuning.nano.export import judge_config, write_checkpoint
 from editscore.tuning.nano.training import Run
-from editscore.tuning.nano.vocabulary import build_tokenizer
 from editscore.types import Sampling
-from editscore.world import vocabulary, world_version
 
 PACKAGE_FOLDER: Final = Path(__file__).parents[2] / "models" / "vlm" / "nano"
 # Chosen on development groups: see the model card.
@@ -32,23 +29,22 @@ def nano_recipe(**changes: Any) -> NanoConfig:
 def train_nano(config: NanoConfig, run_folder: Path, output: Path, *, resume: bool = False, threads: int = 1) -> Figures:
     """Train (or go on), measure on report groups and write the judge into `output`.
 
-    `run_folder` keeps the checkpoint, `log.txt`, `curve.csv` and `config.json`. Raises InvalidInputError when it holds an
-    unfinished run and `resume` is not set, or a run of another configuration.
+    `run_folder` keeps the checkpoint, the log and the curve; the last two are copied beside the weights. Raises
+    InvalidInputError when it holds a run and `resume` is not set, or a run of another configuration.
     """
     torch.set_num_threads(threads)
-    tokenizer = build_tokenizer(vocabulary())
-    run = Run(config, tokenizer, run_folder, resume=resume)
-    record = {"config": config.model_dump(), "digest": config.digest, "world_version": world_version()}
-    with atomic_write(run_folder / "config.json") as file:
-        file.write((json.dumps(record, indent=2) + "\n").encode())
+    run = Run(config, run_folder, resume=resume)
     run.train()
     # Measured as it ships: through the rounding to bf16.
     nn.Module.to(nn.Module.to(run.model, torch.bfloat16), torch.float32)
     nn.Module.eval(run.model)
     head = run.heads.in_domain
     threshold = choose_threshold(run.model, head, run.encoder, config.world_seed)
-    write_checkpoint(output, run.model, tokenizer, head, judge_config(threshold, instruction_words(), SAMPLING))
+    write_checkpoint(output, run.model, run.tokenizer, head, judge_config(threshold, instruction_words(), SAMPLING))
     figures = measure(run, threshold, SAMPLING)
     write_card(output, run, figures)
+    for name, copy in (("log.txt", "training_log.txt"), ("curve.csv", "curve.csv"), ("config.json", "training.json")):
+        with atomic_write(output / copy) as file:
+            file.write((run_folder / name).read_bytes())
     run.say(f"wrote {output}")
     return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from editscore.data import atomic_write
 from editscore.tuning.nano.architecture import build_model
 from editscore.tuning.nano.checkpoint import FILE_NAME, Checkpoint, Progress, save_checkpoint
 from editscore.tuning.nano.config import NanoConfig
@@ -24,9 +26,9 @@ from editscore.tuning.nano.losses import Heads, batch_losses, vision_loss
 from editscore.tuning.nano.optimizer import Optimizers
 from editscore.tuning.nano.producer import Producer
 from editscore.tuning.nano.sequences import Encoder, Weights
-from editscore.tuning.nano.vocabulary import token_ids
+from editscore.tuning.nano.vocabulary import build_tokenizer, token_ids
 from editscore.types import InvalidInputError
-from editscore.world import TASKS, Group, sample_group
+from editscore.world import TASKS, Group, Split, sample_group, vocabulary, world_version
 
 LOG_EVERY: Final = 50
 CURVE_FIELDS: Final = ("minutes", "samples", "prompt_following", "consistency", "naturalness", "artifacts", "overall", "loss")
@@ -34,13 +36,17 @@ Say = Callable[[str], None]
 
 
 class Run:
-    """One training run in a folder: `checkpoint.safetensors`, `log.txt`, `curve.csv`."""
+    """One training run in a folder: `checkpoint.safetensors`, `tokenizer.json`, `config.json`, `log.txt`, `curve.csv`.
 
-    def __init__(self, config: NanoConfig, tokenizer: Tokenizer, folder: Path, *, resume: bool = False) -> None:
-        self.config, self.tokenizer, self.folder = config, tokenizer, folder
-        folder.mkdir(parents=True, exist_ok=True)
+    Raises InvalidInputError when the folder holds a run already and `resume` is not set, or one of another configuration.
+    """
+
+    def __init__(self, config: NanoConfig, folder: Path, *, resume: bool = False) -> None:
+        self.config, self.folder = config, folder
         if (folder / FILE_NAME).exists() and not resume:
-            raise InvalidInputError("output", f"{folder} holds an unfinished run; go on with --resume or name another folder")
+            raise InvalidInputError("run", f"{folder} holds a run; go on with --resume or name another folder")
+        self.tokenizer = _start_folder(folder, config)
+        tokenizer = self.tokenizer
         ids = token_ids(tokenizer)
         self.encoder = Encoder(tokenizer, Weights(config.reasoning_weight, config.score_weight))
         self.model: Qwen2_5_VLForConditionalGeneration = build_model(config.architecture, ids, len(ids), config.seed)
@@ -187,6 +193,21 @@ class _MainStage:
         run.note({"loss": float(losses.total.detach()), **losses.parts})
 
 
-def development_groups(num: int, seed: int, split: Any = "dev") -> list[Group]:
+def _start_folder(folder: Path, config: NanoConfig) -> Tokenizer:
+    """The run's tokenizer, which stays what it was when the world gets new words meanwhile; both records are written once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "tokenizer.json").exists():
+        record = {"config": config.model_dump(), "digest": config.digest, "world_version": world_version()}
+        for name, text in (
+            ("config.json", json.dumps(record, indent=2) + "\n"),
+            ("tokenizer.json", build_tokenizer(vocabulary()).to_str()),
+        ):
+            with atomic_write(folder / name) as file:
+                file.write(text.encode())
+    tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def development_groups(num: int, seed: int, split: Split = "dev") -> list[Group]:
     """`num` groups of four edits, the tasks in turn."""
     return [sample_group(split, index, seed=seed, task_type=TASKS[index % len(TASKS)]) for index in range(num)]
