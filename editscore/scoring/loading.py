@@ -1,0 +1,109 @@
+"""From a name to a scorer: `editscore.load`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editscore.judges import Judge, make_judge
+from editscore.scoring.cache import ResultCache
+from editscore.scoring.local import MAX_ACTIVE, LocalScorer
+from editscore.scoring.location import cache_folder
+from editscore.types import InvalidInputError
+
+if TYPE_CHECKING:
+    from editscore.engine import Engine, EngineConfig
+
+SETTINGS_FILE = "editscore.json"
+DEFAULT_JUDGE = "pointwise"
+
+
+def load(
+    model: str | os.PathLike[str] = "nano",
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    judge: str | Judge | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    cache: str | os.PathLike[str] | bool | None = True,
+    seed: int = 42,
+    judge_settings: Mapping[str, Any] | None = None,
+    engine_config: EngineConfig | None = None,
+    max_active: int = MAX_ACTIVE,
+) -> LocalScorer:
+    """A scorer for `"nano"` (the judge in the package), a folder, or a hub id `owner/name[@revision]`.
+
+    adapter: folder or hub id of a LoRA adapter. judge: a name, or a judge; None takes the checkpoint's own, else "pointwise".
+    device: "cpu" (also for None), "cuda", "cuda:1". dtype: "float32", "bfloat16", "float16"; None fits the device.
+    cache: True for the platform's cache folder, a folder, or None (or False) for none. seed: of calls that name none.
+    judge_settings: keys of editscore.json that replace the checkpoint's, such as {"aggregation": "average_first"}.
+
+    Raises InvalidInputError naming what is wrong: model, adapter, judge, device, dtype or a key of the settings.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
+        raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
+    if isinstance(judge, str) or judge is None:
+        settings = {**_read_settings(model, adapter), **(judge_settings or {})}
+        judge = make_judge(judge or str(settings.get("judge", DEFAULT_JUDGE)), settings)
+    elif judge_settings:
+        raise InvalidInputError("judge_settings", "go with the name of a judge, not with a judge that is made already")
+    device = _check_device(device or "cpu")
+
+    def make_engine() -> Engine:
+        from editscore.engine import Engine
+        from editscore.models.vlm import load_model
+
+        tuned = None if adapter is None else os.fspath(adapter)
+        return Engine(load_model(os.fspath(model), adapter=tuned, device=device, dtype=dtype), engine_config)
+
+    results = ResultCache(cache_folder() if cache is True else cache) if cache else None
+    return LocalScorer(make_engine(), judge, cache=results, seed=seed, max_active=max_active, reload=make_engine)
+
+
+def _check_device(device: str) -> str:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise InvalidInputError("device", f"{device!r}: {str(error).splitlines()[0]}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("device", f"{device!r}: torch {torch.__version__} sees no CUDA device")
+    return device
+
+
+def _read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The checkpoint's editscore.json, keys of the adapter's own file over it; empty where there is none."""
+    from editscore.models.vlm import resolve
+
+    folders = [resolve(os.fspath(model))]
+    base = folders[0] / "adapter_config.json"
+    if not (folders[0] / "config.json").exists() and base.exists():  # an adapter's folder: its base comes first
+        named = str(_read_json(base).get("base_model_name_or_path") or "")
+        local = folders[0] / named
+        folders.insert(0, local if named and local.is_dir() else resolve(named))
+    if adapter is not None:
+        folders.append(resolve(os.fspath(adapter)))
+    settings: dict[str, Any] = {}
+    for place, folder in enumerate(folders):
+        own = _read_json(folder / SETTINGS_FILE)
+        if place and "pixels" in own:
+            raise InvalidInputError("pixels", f"{folder / SETTINGS_FILE}: only the base model's file sets the preprocessing")
+        settings.update(own)
+    return settings
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError("model", f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidInputError("model", f"{path} holds no JSON object")
+    return content

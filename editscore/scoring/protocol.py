@@ -1,0 +1,64 @@
+"""What a scorer is, and what it needs of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Protocol, Self
+
+from editscore.types import Completion, EditSample, Identity, Request, Score
+
+
+class Scorer(Protocol):
+    """Scores edits. The only thing that benchmarks, curation, servers, rewards and the command line call.
+
+    A sample that fails gives a `Score` with a status that says so; scoring itself raises only for wrong arguments.
+    """
+
+    def score(self, samples: Sequence[EditSample], passes: int = 4, seed: int | None = None) -> list[Score]:
+        """The scores in the order of the samples."""
+        ...
+
+    def score_iter(self, samples: Iterable[EditSample], passes: int = 4, seed: int | None = None) -> Iterator[tuple[int, Score]]:
+        """(place of the sample, score) in the order in which they finish."""
+        ...
+
+    def submit(self, sample: EditSample, passes: int = 4, seed: int | None = None) -> Future[Score]:
+        """Start on one sample and come back at once."""
+        ...
+
+    def identity(self) -> Identity:
+        """Hashes of all that decides a score besides the sample, the number of passes and the seed."""
+        ...
+
+    def sleep(self) -> None:
+        """Give back the memory that can be given back, until `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """Be ready to score again."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was submitted and give everything back."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class EngineLike(Protocol):
+    """The part of an engine that a scorer uses; `editscore.engine.Engine` is one.
+
+    `step` delivers (id of the request, completion of one pass) pairs; a failure of one request is a completion that says so.
+    """
+
+    def add(self, request: Request) -> int: ...
+
+    def step(self) -> list[tuple[int, Completion]]: ...
+
+    def cancel(self, job_id: int, /) -> object: ...
+
+    def identity(self) -> Mapping[str, str]: ...
