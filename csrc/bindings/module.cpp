@@ -72,6 +72,10 @@ void sample_tokens_cpu(uintptr_t logits, int logit_type, int64_t num_rows, int64
     editscore::sample_tokens_cpu(params, num_threads, wanted);
 }
 
+int64_t sample_weights_cpu(uintptr_t x, int64_t count, float best, float scale, int set) {
+    return editscore::sample_weights_cpu(pointer<const float>(x), count, best, scale, checked_set(set));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -82,4 +86,5 @@ PYBIND11_MODULE(_C, m) {
           "Names in the order of their numbers, and whether this machine runs them.");
     m.def("sample_tokens_cpu", &sample_tokens_cpu,
           "Arguments as SampleTokensParams, then num_threads and the instruction set's number.");
+    m.def("sample_weights_cpu", &sample_weights_cpu, "Address, count, best, scale, the instruction set's number.");
 }

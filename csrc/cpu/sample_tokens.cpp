@@ -236,4 +236,8 @@ void sample_tokens_cpu(const SampleTokensParams& params, int num_threads, Instru
     for_rows(params.num_rows, threads, [&](int64_t begin, int64_t end) { Sampler(params, set).run(begin, end); });
 }
 
+int64_t sample_weights_cpu(const float* x, int64_t count, float best, float scale, InstructionSet set) {
+    return sample_loops(set).sum_weights(x, count, best, scale);
+}
+
 }  // namespace editscore

@@ -140,3 +140,8 @@ def sample_tokens(
         _set_number(),
     )
     return token, logprob_raw, logprob, status, option_logprob
+
+
+def sample_weights(x: Tensor, best: float, scale: float) -> int:
+    """The sum of the sampler's integer weights over x [V] float32: what the C++ adds up, so that tests can compare every bit."""
+    return int(_module().sample_weights_cpu(_check("x", x, torch.float32, tuple(x.shape)), x.numel(), best, scale, _set_number()))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from editscore_kernels import SampledTokens, _native, sample_tokens
+from editscore_kernels import SampledTokens, instruction_sets, sample_tokens, use_instruction_set
 
-NATIVE = [f"cpu-{name}" for name in _native.instruction_sets()]
+NATIVE = [f"cpu-{name}" for name in instruction_sets()]
 BACKENDS = ["reference", *NATIVE]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 FIELDS = ("token", "logprob_raw", "logprob", "status", "option_logprob")
@@ -17,7 +17,7 @@ FIELDS = ("token", "logprob_raw", "logprob", "status", "option_logprob")
 def backend_of(name: str) -> Iterator[str]:
     """The backend's name, its instruction set selected."""
     backend, _, instruction_set = name.partition("-")
-    with _native.use_instruction_set(instruction_set) if instruction_set else contextlib.nullcontext():
+    with use_instruction_set(instruction_set) if instruction_set else contextlib.nullcontext():
         yield backend
 
 

@@ -5,11 +5,32 @@ from typing import Any
 
 import pytest
 import torch
+from editscore_kernels import _native
+from editscore_kernels.reference.sample_tokens import LOG2_E
+from editscore_kernels.reference.sample_tokens import weights as reference_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_sampler import sample, uniform
 from sampling_cases import BACKENDS, DTYPES, FIELDS, NATIVE, assert_same, random_logits, random_mask, run
 from scipy.stats import chisquare
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_weights_are_the_same_integers(name: str) -> None:
+    """Tokens alone would not show a fused multiply-add: it moves a weight by one part in ten million."""
+    _, _, instruction_set = name.partition("-")
+    for temperature in (0.05, 0.7, 1.0, 31.0):
+        x = random_logits(1, 50_000, scale=5.0)
+        x[0, :3] = torch.tensor([-torch.inf, -3e38, 30.0])
+        expected = reference_weights(x, torch.tensor([30.0]), torch.tensor([temperature], dtype=torch.float64))[0]
+        scale = float(torch.tensor(LOG2_E / temperature, dtype=torch.float32))
+        with _native.use_instruction_set(instruction_set):
+            for start, stop in [(0, 50_000), *((i * 37, i * 37 + 1 + i % 35) for i in range(1300))]:
+                assert _native.sample_weights(x[0, start:stop], 30.0, scale) == int(expected[start:stop].sum())
+    exact = torch.exp(random_logits(1, 50_000, scale=5.0).clamp(max=0).double()) * 2.0**40
+    ours = reference_weights(random_logits(1, 50_000, scale=5.0).clamp(max=0), torch.zeros(1), torch.ones(1, dtype=torch.float64))
+    assert ((ours - exact).abs() <= 3e-6 * exact + 1).all(), "exp itself, against float64"
+
 
 rows_of_parameters = st.tuples(
     st.sampled_from([0.0, 1e-4, 0.1, 0.7, 1.0, 30.0, 65536.0]),

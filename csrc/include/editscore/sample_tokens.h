@@ -40,4 +40,8 @@ struct SampleTokensParams {
 // Throws std::bad_alloc or std::system_error when memory or threads run out.
 void sample_tokens_cpu(const SampleTokensParams& params, int num_threads, InstructionSet set);
 
+// Sum of floor(2^40 * exp((x - best) / T)) over `count` logits, scale = float(log2(e) / T): what the sampler adds up,
+// for tests.
+int64_t sample_weights_cpu(const float* x, int64_t count, float best, float scale, InstructionSet set);
+
 }  // namespace editscore
