@@ -48,21 +48,27 @@ def score_manifest(options: BatchOptions, *, open_scorer: OpenScorer) -> int:
     """Score every row and write the output (and the page); the exit code says whether a sample failed."""
     manifest = read_manifest(options.input)
     _check_targets(options, manifest)
+    scores: dict[int, Score] = {}
+    try:
+        _run(options, manifest, open_scorer, scores)
+    except KeyboardInterrupt:  # caught out here, so that scorer and journal have seen it and let go
+        kept = f"{len(scores)} of {len(manifest.rows)} samples are done, in {options.journal}"
+        print(f"\nstopped: {kept}; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    ordered = [scores[row.index] for row in manifest.rows]
+    _print_summary(options, ordered)
+    return FAILED if any(score.status is not Status.OK for score in ordered) else DONE
+
+
+def _run(options: BatchOptions, manifest: Manifest, open_scorer: OpenScorer, scores: dict[int, Score]) -> None:
+    """Fill `scores` from the journal and the scorer, write the files, remove the journal."""
     with open_scorer(options.scorer) as scorer, Journal(options.journal, _configuration(options, manifest, scorer)) as journal:
-        scores = _finished(manifest, journal)
+        scores.update(_finished(manifest, journal))
         if scores:
             print(f"going on: {len(scores)} of {len(manifest.rows)} samples are in {options.journal}", file=sys.stderr)
-        try:
-            _score_rest(options, manifest, scorer, journal, scores)
-        except KeyboardInterrupt:
-            kept = f"{len(scores)} of {len(manifest.rows)} samples are in {options.journal}"
-            print(f"\nstopped: {kept}; the same command goes on from there", file=sys.stderr)
-            return INTERRUPTED
-        pairs = [(row, scores[row.index]) for row in manifest.rows]
-        _write(options, pairs, scorer.identity())
+        _score_rest(options, manifest, scorer, journal, scores)
+        _write(options, [(row, scores[row.index]) for row in manifest.rows], scorer.identity())
         journal.remove()
-    _print_summary(options, [score for _, score in pairs])
-    return FAILED if any(score.status is not Status.OK for _, score in pairs) else DONE
 
 
 def _check_targets(options: BatchOptions, manifest: Manifest) -> None:

@@ -90,7 +90,16 @@ def models() -> dict[str, str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cached = _cached_checkpoints(Path(HF_HUB_CACHE))
-    return {**found, **(cached or {"hub cache": f"no Qwen-VL checkpoint in {HF_HUB_CACHE}"})}
+    return {**found, **(cached or {"hub cache": f"no Qwen-VL checkpoint in {HF_HUB_CACHE}"}), "result cache": _result_cache()}
+
+
+def _result_cache() -> str:
+    from editscore.scoring import cache_folder
+
+    folder = cache_folder()
+    files = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
+    size = sum(file.stat().st_size for file in files)
+    return f"{size / 1e6:.1f} MB in {folder}" if files else f"empty ({folder})"
 
 
 def _cached_checkpoints(cache: Path) -> dict[str, str]:

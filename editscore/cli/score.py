@@ -35,7 +35,7 @@ Passes = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=
 Model = Annotated[str, _text(_JUDGE, "nano (the small judge that comes along), a folder, or a hub id.")]
 Adapter = Annotated[str | None, _text(_JUDGE, "A LoRA adapter for the model: a folder or a hub id.")]
 Judge = Annotated[str | None, _text(_JUDGE, "The kind of judge; by default what the checkpoint names, else pointwise.")]
-Device = Annotated[str | None, _text(_JUDGE, "cpu or cuda; by default the best there is.")]
+Device = Annotated[str | None, _text(_JUDGE, "cpu (the default), cuda or cuda:1.")]
 DType = Annotated[
     Literal["float32", "bfloat16", "float16"] | None, _text(_JUDGE, "Numbers to compute in; by default what suits the device.")
 ]

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 import msgspec
 
-from editscore.types import EditSample, Identity, InvalidInputError, Score
+from editscore.types import EditSample, Identity, Score
 
 
 class ScorerOptions(msgspec.Struct, frozen=True):
@@ -40,4 +40,14 @@ OpenScorer = Callable[[ScorerOptions], SampleScorer]
 
 def open_scorer(options: ScorerOptions) -> SampleScorer:
     """Load the model and return its scorer. Raises InvalidInputError naming the option at fault."""
-    raise InvalidInputError("model", f"{options.model!r}: no scorer in this version")
+    from editscore.scoring import load
+
+    return load(
+        options.model,
+        adapter=options.adapter,
+        judge=options.judge,
+        device=options.device,
+        dtype=options.dtype,
+        cache=options.use_cache,
+        seed=options.seed,
+    )
