@@ -1,0 +1,161 @@
+"""Cancelling, failures of one request alone, limits, heads and identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import pytest
+import torch
+from conftest import load_builder
+from edit_requests import edit_request, noise, score_answer
+from safetensors.torch import save_file
+
+from editscore.engine import Engine, EngineConfig
+from editscore.engine.schedule import Candidate, admit
+from editscore.models.vlm import VisionLanguageModel, load_model
+from editscore.types import Completion, FinishReason, ImagePart, Message, Request, Sampling, Status, Text, TextPart
+
+CONFIG = EngineConfig(kv_memory_mb=8)
+
+
+def user(*parts: TextPart | ImagePart) -> tuple[Message, ...]:
+    return (Message("user", parts),)
+
+
+def test_a_bad_request_fails_alone(qwen2_5: VisionLanguageModel) -> None:
+    answer = score_answer()
+    bad = [
+        Request(user(ImagePart(noise(2010, 10, 1))), answer, num_passes=2),
+        Request(user(TextPart("the " * 5000)), answer, num_passes=2),
+        Request(user(TextPart("hi")), answer, num_passes=2, read=("no_such_head",)),
+        Request(user(TextPart("hi")), answer, num_passes=2, sampling=Sampling(temperature=1e-6)),
+        Request(user(TextPart("hi")), (Text(5), *answer[3:]), num_passes=2),
+    ]
+    good = [edit_request(i, num_passes=2) for i in range(3)]
+    expected = Engine(qwen2_5, CONFIG).generate(good)
+    mixed = Engine(qwen2_5, CONFIG).generate([bad[0], good[0], bad[1], bad[2], good[1], bad[3], bad[4], good[2]])
+    assert [c for i in (1, 4, 7) for c in mixed[2 * i : 2 * i + 2]] == expected
+    words = {0: "200 times", 2: "limit|positions|exceed", 3: "no_such_head", 5: "temperature", 6: "answer"}
+    for i, word in words.items():
+        for k, completion in enumerate(mixed[2 * i : 2 * i + 2]):
+            assert (completion.pass_index, completion.finish_reason, completion.status) == (k, FinishReason.FAILED, Status.INVALID_INPUT)
+            assert any(w in completion.message for w in word.split("|")), completion.message
+
+
+def test_a_prompt_over_the_engines_limit_fails(qwen2_5: VisionLanguageModel) -> None:
+    engine = Engine(qwen2_5, EngineConfig(kv_memory_mb=8, max_prompt_tokens=10))
+    assert "over the limit of 10" in engine.generate([edit_request(1)])[0].message
+
+
+def test_numbers_that_are_not_finite_fail_their_request_and_poison_no_page(tmp_path: Path) -> None:
+    """One token's embedding is NaN: the request that holds it fails, and its pages can be used by the next one."""
+    model = load_model(load_builder().write_checkpoint(tmp_path, "qwen2_5_vl"))
+    poison = model.chat.encode("~")[0]
+    expected = Engine(model, CONFIG).generate([edit_request(2, num_passes=2)])
+    model.network.model.language_model.embed_tokens.weight.data[poison] = torch.nan
+    engine = Engine(model, CONFIG)
+    bad = Request(user(TextPart("the car ~ is red and the car is red")), score_answer(), num_passes=2)
+    out = engine.generate([bad, edit_request(2, num_passes=2)])
+    assert [c.status for c in out[:2]] == [Status.ERROR] * 2
+    assert "not finite" in out[0].message
+    assert bool(torch.isfinite(engine._runner.store.k).all())
+    assert bool(torch.isfinite(engine._runner.store.v).all())
+    assert out[2:] == expected
+    assert engine.generate([edit_request(2, num_passes=2)]) == expected
+
+
+def test_cancel_ends_one_request_and_frees_its_pages(qwen2_5: VisionLanguageModel) -> None:
+    engine = Engine(qwen2_5, CONFIG)
+    free = engine._runner.store.num_free
+    free_text = (Text(30),)
+    kept, dropped = (engine.add(edit_request(i, answer=free_text, num_passes=n)) for i, n in ((1, 2), (2, 3)))
+    found: dict[int, list[Completion]] = {kept: [], dropped: []}
+    for _ in range(2):
+        for job_id, completion in engine.step():
+            found[job_id].append(completion)
+    engine.cancel(dropped)
+    engine.cancel(dropped)
+    engine.cancel(999)
+    while engine.num_unfinished:
+        for job_id, completion in engine.step():
+            found[job_id].append(completion)
+    assert [c.finish_reason for c in found[dropped]] == [FinishReason.CANCELLED] * 3
+    assert sorted(c.pass_index for c in found[dropped]) == [0, 1, 2]
+    alone = Engine(qwen2_5, CONFIG).generate([edit_request(1, answer=free_text, num_passes=2)])
+    assert sorted(found[kept], key=lambda c: c.pass_index) == alone
+    assert engine._runner.store.num_free == free
+    assert engine.step() == []
+
+
+def test_cancel_before_the_first_step(qwen2_5: VisionLanguageModel) -> None:
+    engine = Engine(qwen2_5, CONFIG)
+    job_id = engine.add(edit_request(1, num_passes=2))
+    engine.cancel(job_id)
+    assert [(i, c.finish_reason, c.pass_index) for i, c in engine.step()] == [(job_id, FinishReason.CANCELLED, k) for k in range(2)]
+    assert not engine.num_unfinished
+
+
+def test_generate_leaves_what_was_added_before(qwen2_5: VisionLanguageModel) -> None:
+    engine = Engine(qwen2_5, CONFIG)
+    earlier = engine.add(edit_request(1))
+    engine.generate([edit_request(2)])
+    delivered = []
+    while engine.num_unfinished:
+        delivered += engine.step()
+    assert delivered == [(earlier, Engine(qwen2_5, CONFIG).generate([edit_request(1)])[0])]
+
+
+def test_heads_read_the_last_token_of_the_prompt(tmp_path: Path) -> None:
+    folder = load_builder().write_checkpoint(tmp_path, "qwen2_5_vl")
+    rng = np.random.default_rng(0)
+    weight, bias = torch.from_numpy(rng.normal(size=(3, 64))).float(), torch.tensor([0.1, 0.2, 0.3])
+    save_file({"quality.weight": weight, "quality.bias": bias}, folder / "heads.safetensors")
+    model = load_model(folder)
+    request = edit_request(1, num_passes=2, num_images=0)
+    reading = Request(request.messages, request.answer, num_passes=2, read=("quality",))
+    completions = Engine(model, CONFIG).generate([edit_request(2), reading])[1:]
+    prompt = torch.from_numpy(model.render(request.messages, ()).tokens)[None]
+    plain = load_model(folder)
+    plain.network.set_attn_implementation("sdpa")
+    with torch.inference_mode():
+        hidden = plain.network.model(input_ids=prompt, position_ids=torch.arange(prompt.shape[1]).expand(3, 1, -1)).last_hidden_state[0, -1]
+    for completion in completions:
+        np.testing.assert_allclose(completion.heads["quality"], (weight @ hidden + bias).numpy(), atol=1e-4)
+
+
+def test_the_identity_names_what_decides_an_answer(qwen2_5: VisionLanguageModel, tmp_path: Path) -> None:
+    identity = Engine(qwen2_5, CONFIG).identity()
+    assert set(identity) == {"model", "adapter", "preprocessing", "numerics"}
+    assert identity == Engine(qwen2_5, EngineConfig(max_rows=3, kv_memory_mb=4)).identity(), "limits decide nothing"
+    assert identity["adapter"] == ""
+    other = load_model(load_builder().write_checkpoint(tmp_path, "qwen2_5_vl", seed=1))
+    assert Engine(other, CONFIG).identity()["model"] != identity["model"]
+    low = load_model(tmp_path, dtype="bfloat16")
+    assert Engine(low, CONFIG).identity()["numerics"] != identity["numerics"]
+    assert Engine(low, CONFIG).identity()["model"] == Engine(other, CONFIG).identity()["model"]
+
+
+def test_bfloat16_answers_keep_their_shape(tmp_path: Path) -> None:
+    model = load_model(load_builder().write_checkpoint(tmp_path, "qwen3_vl"), dtype="bfloat16")
+    completions = Engine(model, CONFIG).generate([edit_request(i, num_passes=2) for i in range(4)])
+    assert all(c.finish_reason is FinishReason.STOP and c.slots["second"].value for c in completions)
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(pydantic.ValidationError):
+        EngineConfig(max_row=3)  # type: ignore[call-arg]
+
+
+def test_admission_is_in_order_and_within_budgets() -> None:
+    def candidate(prompt: int, tokens: int, passes: int) -> Candidate:
+        return Candidate(prompt, tokens, tokens // 16, passes, 2)
+
+    queue = [candidate(1, 160, 4), candidate(1, 160, 2), candidate(2, 64, 4), candidate(3, 16, 1)]
+    limits = {"free_rows": 100, "free_pages": 1000, "prefill_tokens": 1000}
+    assert admit(queue, **limits) == [4, 2, 4, 1]
+    assert admit(queue, **limits | {"prefill_tokens": 100}) == [4, 2], "a long prompt goes first and alone; an equal one is free"
+    assert admit(queue, **limits | {"free_rows": 7}) == [4, 2, 1], "the passes of a request may start apart"
+    assert admit(queue, **limits | {"free_pages": 10 + 8 + 4 + 3}) == [4, 2], "the prompt's pages and a pass's must be free"
+    assert admit(queue, **limits | {"free_rows": 0}) == []
