@@ -14,6 +14,7 @@ from editscore.judges.pointwise import PointwiseJudge
 from editscore.judges.prompts import PROMPT_SETS, PromptSet
 from editscore.judges.protocol import Judge
 from editscore.judges.reading import Reading, read_completion, read_text
+from editscore.judges.refusal import is_refusal
 from editscore.types import InvalidInputError
 
 # Name -> the judge that a checkpoint's editscore.json (or an empty mapping) describes.
@@ -40,6 +41,7 @@ __all__ = [
     "Reading",
     "SamplingConfig",
     "Summary",
+    "is_refusal",
     "make_judge",
     "pass_overall",
     "read_completion",

@@ -20,6 +20,8 @@ from editscore.types import Completion, FinishReason, Status
 
 FIRST, SECOND = "first", "second"
 MAX_CHARACTERS = 16_384
+# A judgement needs two; searching thousands of nested ones for an object takes seconds.
+MAX_BRACKETS = 64
 
 _NUMBER = r"[-+]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,3})?"
 _QUOTE = r"[\"'“”‘’]?"
@@ -69,6 +71,8 @@ def read_text(text: str, score_range: int) -> Reading:
             raise _UnreadableError("the answer is empty")
         if len(text) > MAX_CHARACTERS:
             raise _UnreadableError(f"the answer has {len(text)} characters, over {MAX_CHARACTERS}")
+        if text.count("{") + text.count("[") > MAX_BRACKETS:
+            raise _UnreadableError(f"the answer has more than {MAX_BRACKETS} opening brackets")
         value, reasoning = _find_score(text)
         pair = _check_pair(value, score_range)
     except _UnreadableError as error:
