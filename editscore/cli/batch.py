@@ -21,6 +21,7 @@ from editscore.cli.exits import DONE, FAILED, INTERRUPTED
 from editscore.cli.progress import open_progress
 from editscore.cli.results import failed_row, output_line, provenance, report_rows
 from editscore.cli.scorers import OpenScorer, SampleScorer, ScorerOptions
+from editscore.cli.targets import check_target
 from editscore.cli.text import plain
 from editscore.data import Journal, Manifest, ManifestRow, atomic_write, read_manifest
 from editscore.types import Identity, InvalidInputError, Score, Status
@@ -80,10 +81,7 @@ def _check_targets(options: BatchOptions, manifest: Manifest) -> None:
     for name, path in targets.items():
         if real[name] == os.path.realpath(manifest.path):
             raise InvalidInputError(name, f"{path} is the manifest itself")
-        if path.is_dir():
-            raise InvalidInputError(name, f"{path} is a folder")
-        if not path.absolute().parent.is_dir():
-            raise InvalidInputError(name, f"{path}: no such folder: {path.absolute().parent}")
+        check_target(path, name)
 
 
 def _configuration(options: BatchOptions, manifest: Manifest, scorer: SampleScorer) -> dict[str, str]:

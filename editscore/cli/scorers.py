@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
@@ -41,6 +42,11 @@ OpenScorer = Callable[[ScorerOptions], SampleScorer]
 def open_scorer(options: ScorerOptions) -> SampleScorer:
     """Load the model and return its scorer. Raises InvalidInputError naming the option at fault."""
     from editscore.scoring import load
+
+    if options.model == "nano" or not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar over 6 MB of weights, or in a log file, is noise
 
     return load(
         options.model,

@@ -10,6 +10,7 @@ import msgspec
 
 from editscore.cli.exits import DONE, FAILED
 from editscore.cli.scorers import OpenScorer, ScorerOptions
+from editscore.cli.targets import check_target
 from editscore.types import EditSample, Score, Status
 
 
@@ -27,6 +28,8 @@ class SingleOptions(msgspec.Struct, frozen=True):
 
 def score_one(options: SingleOptions, *, open_scorer: OpenScorer) -> int:
     """Score one edit and show it; the exit code says whether there is a score."""
+    if options.report is not None:
+        check_target(options.report, "report")
     sample = EditSample(source=options.source, edited=options.edited, instruction=options.instruction)
     with open_scorer(options.scorer) as scorer:
         started = time.perf_counter()

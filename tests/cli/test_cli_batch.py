@@ -85,6 +85,11 @@ def test_bad_rows_do_not_end_the_run(pairs: Path, editscore_command: Command, ca
         (["--input", "pairs.jsonl", "--output", "out.jsonl", "--json"], "--json"),
         (["--input", "pairs.jsonl", "--output", "out.jsonl", "--passes", "0"], "--passes"),
         (["--input", "pairs.jsonl", "--output", "out.jsonl", "--dtype", "int4"], "--dtype"),
+        (["--input", "pairs.jsonl", "--output", "/dev/null"], "not a regular file"),
+        (
+            ["--source", "0.png", "--edited", "1.png", "--instruction", "x", "--report", "gone/page.html"],
+            "report: gone/page.html: no such folder",
+        ),
         (["--what"], "--what"),
         ([], "give --source"),
         (["--source", "0.png"], "--edited and --instruction missing"),
