@@ -172,8 +172,8 @@ def _from_repaired_json(text: str) -> tuple[object, str] | None:
         raise _UnreadableError("the score may be part of the reasoning")
     try:
         document = json_repair.loads(text[text.index("{") :])
-    except (ValueError, RecursionError) as error:
-        raise _UnreadableError(f"JSON beyond repair: {type(error).__name__}") from None
+    except Exception as error:  # whatever a repair of broken text stumbles over is a failure of this text
+        raise _UnreadableError(f"JSON beyond repair: {type(error).__name__}") from error
     scores = list(_scores_in(document))
     if len(scores) != 1 or scores[0] != [float(shown.group(1)), float(shown.group(2))]:
         raise _UnreadableError("the repaired JSON does not say what the text says")
