@@ -2,9 +2,15 @@
 
     python -m benchmarks.ops.bench_sample_tokens [--rounds 5] [--threads 2] [--cases 1600x1000]
 
-Every subject filters by temperature 0.7, top-k 20, top-p 0.9, draws, and returns the token's log-probability before and after the
-filters. Peers: `topk_chain` (torch.topk, softmax of the k, logsumexp of the row), `sort_chain` (a full sort, as samplers that must
-handle any top-k do), `roof` (one sum over the logits: reading them once).
+Every subject draws one token per row and returns its log-probability before and after the filters. Subjects and the peers that do the
+same work:
+
+- `cpu`: temperature 0.7, top-k 20, top-p 0.9, against `topk_chain` (torch.topk, softmax of the k, logsumexp of the row) and
+  `sort_chain` (a full sort, as samplers that must serve any top-k do);
+- `cpu_top_p`: no top-k, against the sort chain without it;
+- `cpu_unfiltered`: temperature only, against `multinomial_chain`.
+
+All of them against `roof`: one sum over the logits, that is reading them once.
 """
 
 import argparse
@@ -17,7 +23,8 @@ from torch import Tensor
 from benchmarks.harness import Bench, roof_subjects, time_interleaved
 
 TEMPERATURE, TOP_K, TOP_P, SEED = 0.7, 20, 0.9, 42
-CASES = {"192x152064": (192, 152_064), "1600x1000": (1600, 1000)}
+CASES = {"192x152064": (192, 152_064), "24x152064": (24, 152_064), "1600x1000": (1600, 1000)}
+MAX_SORTED = 4_000_000  # a sort of 192 x 152,064 takes seconds; 24 rows say as much
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -43,12 +50,20 @@ def topk_chain(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, T
     return draw(x, ranked.float(), ids, x.float().logsumexp(1), generator)
 
 
-def sort_chain(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def sort_chain(x: Tensor, generator: torch.Generator, top_k: int | None = TOP_K) -> tuple[Tensor, Tensor, Tensor]:
     """A full sort, then the same."""
     ranked, ids = x.sort(dim=1, descending=True)
     ranked = ranked.float()
-    ranked[:, TOP_K:] = -torch.inf
+    if top_k:
+        ranked[:, top_k:] = -torch.inf
     return draw(x, ranked, ids, x.float().logsumexp(1), generator)
+
+
+def multinomial_chain(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """No filter: softmax, multinomial, logsumexp."""
+    probability = (x.float() / TEMPERATURE).softmax(1)
+    token = torch.multinomial(probability, 1, generator=generator)
+    return token[:, 0], x.gather(1, token)[:, 0].float() - x.float().logsumexp(1), probability.gather(1, token)[:, 0].log()
 
 
 def check(logits: Tensor) -> None:
@@ -74,20 +89,24 @@ def run_case(bench: Bench, case: str, dtype: str, rounds: int) -> None:
     roof = roof_subjects(logits.numel() * logits.element_size())["roof_read"]
     subjects: dict[str, Callable[[], object]] = {
         "cpu": lambda: ours(logits, "cpu"),
+        "cpu_top_p": lambda: ours(logits, "cpu", 0, TOP_P),
         "cpu_unfiltered": lambda: ours(logits, "cpu", 0, 1.0),
-        "cpu_top_p_only": lambda: ours(logits, "cpu", 0, TOP_P),
         "topk_chain": lambda: topk_chain(logits, generator),
+        "multinomial_chain": lambda: multinomial_chain(logits, generator),
         "roof": roof,
     }
-    if dtype == "fp32":
+    peers = {"cpu": ["topk_chain"], "cpu_top_p": [], "cpu_unfiltered": ["multinomial_chain"]}
+    if logits.numel() <= MAX_SORTED:
         subjects["sort_chain"] = lambda: sort_chain(logits, generator)
+        subjects["sort_chain_top_p"] = lambda: sort_chain(logits, generator, None)
+        peers["cpu"].append("sort_chain")
+        peers["cpu_top_p"].append("sort_chain_top_p")
     times = {name: timing.min_s * 1e3 for name, timing in time_interleaved(subjects, rounds=rounds).items()}
     label = f"{case} {dtype} {instruction_sets()[-1]}"
-    for name in ("cpu", "cpu_unfiltered", "cpu_top_p_only"):
-        for peer in [name for name in ("topk_chain", "sort_chain") if name in times]:
+    for name in peers:
+        for peer in (*peers[name], "roof"):
             bench.compare(label, name, "time", times[name], "ms", peer=peer, peer_value=times[peer])
-        bench.compare(label, name, "time", times[name], "ms", peer="roof", peer_value=times["roof"])
-        bench.add(label, name, "reads of the logits", times[name] / times["roof"], "")
+        bench.add(label, name, "reads_of_the_logits", times[name] / times["roof"], "")
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kDrawBlock = 512;              // tokens whose weights are summed together when nothing filters
+constexpr int64_t kFirstTry = 64;                // tokens that top-p without top-k sorts before it asks for more
+constexpr int64_t kColumnsPerToken = 2;          // the k-th largest of 2 k column maxima leaves about 1.4 k candidates
 constexpr int64_t kElementsPerThread = 1 << 17;  // about 100 us of work: five times what a thread costs
 
 struct Candidate {
@@ -65,8 +67,11 @@ class Sampler {
     void sample_row(int64_t r);
     void fail_row(int64_t r, SampleStatus status);
     const float* load_row(int64_t r);
-    // Column maxima of x in bands of equal length, [bands, 64], into s_.maxima; the largest of all into `best`.
-    bool find_maxima(const float* x, int64_t wanted_bands, float* best);
+    // Maxima of at least `num_columns` columns of x, or of all tokens when these are fewer, into s_.maxima; the largest
+    // of all into `best`. Returns false if NaN or +inf is in x.
+    bool find_maxima(const float* x, int64_t num_columns, float* best);
+    // Ids of the tokens with x >= bound, ascending, into s_.ids; returns how many.
+    int64_t find_at_least(const Row& row, float bound);
     void fill_options(int64_t r, const float* raw, double raw_log_sum);
     Draw draw_unfiltered(const Row& row, uint64_t bits);
     Draw draw_top(const Row& row, int64_t top_k, double top_p, uint64_t bits);
@@ -88,10 +93,10 @@ const float* Sampler::load_row(int64_t r) {
     return s_.raw.data();
 }
 
-bool Sampler::find_maxima(const float* x, int64_t wanted_bands, float* best) {
-    const int64_t columns_per_band =
-        std::max<int64_t>(1, p_.vocabulary / (kNumColumns * std::max<int64_t>(1, wanted_bands)));
-    const int64_t band = columns_per_band * kNumColumns;
+bool Sampler::find_maxima(const float* x, int64_t num_columns, float* best) {
+    // Bands of equal length, each with its 64 columns: [bands, 64].
+    const int64_t wanted_bands = std::max<int64_t>(1, (num_columns + kNumColumns - 1) / kNumColumns);
+    const int64_t band = std::max<int64_t>(1, p_.vocabulary / (kNumColumns * wanted_bands)) * kNumColumns;
     const int64_t num_bands = (p_.vocabulary + band - 1) / band;
     s_.maxima.assign(static_cast<size_t>(num_bands * kNumColumns), -kInfinity);
     bool is_number = true;
@@ -122,24 +127,23 @@ void Sampler::fill_options(int64_t r, const float* raw, double raw_log_sum) {
 void Sampler::sample_row(int64_t r) {
     const float* raw = load_row(r);
     const int64_t top_k = p_.top_k[r] > 0 && p_.top_k[r] < p_.vocabulary ? p_.top_k[r] : 0;
-    // Four columns for each of the k wanted keep the candidates few: the k-th largest column maximum is then a sharp
-    // bound. Top-p alone does not know its k: 16 bands serve the first two lengths that draw_top tries.
-    const int64_t wanted_bands = top_k ? 4 * top_k / kNumColumns : p_.top_p[r] < 1.0 ? 16 : 1;
+    const int64_t num_columns = kColumnsPerToken * (top_k ? top_k : p_.top_p[r] < 1.0 ? kFirstTry : 1);
     float raw_best = 0;
-    if (!find_maxima(raw, wanted_bands, &raw_best)) return fail_row(r, kSampleNotANumber);
+    if (!find_maxima(raw, num_columns, &raw_best)) return fail_row(r, kSampleNotANumber);
     Row row = {raw, p_.vocabulary, raw_best, 0.0f};
     if (p_.mask) {
         s_.masked.resize(static_cast<size_t>(p_.vocabulary));
         loops_.apply_mask(raw, p_.vocabulary, p_.mask + r * p_.mask_row_stride, p_.mask_words, s_.masked.data());
         row.x = s_.masked.data();
-        find_maxima(row.x, wanted_bands, &row.best);
+        find_maxima(row.x, num_columns, &row.best);
     }
     if (row.best == -kInfinity) return fail_row(r, kSampleAllMasked);
 
     const double temperature = p_.temperature[r];
     double logprob = 0.0;
     if (temperature == 0.0) {
-        p_.token[r] = std::find(row.x, row.x + row.vocabulary, row.best) - row.x;
+        find_at_least(row, row.best);
+        p_.token[r] = s_.ids[0];
     } else {
         row.scale = static_cast<float>(kLog2E / temperature);
         const uint64_t bits = draw_bits(static_cast<uint64_t>(p_.seed[r]), static_cast<uint64_t>(p_.request[r]),
@@ -176,16 +180,23 @@ Draw Sampler::draw_unfiltered(const Row& row, uint64_t bits) {
     }
 }
 
+int64_t Sampler::find_at_least(const Row& row, float bound) {
+    s_.ids.resize(static_cast<size_t>(row.vocabulary) + 1);  // the loop writes one entry past those that it counts
+    return loops_.find_at_least(row.x, row.vocabulary, bound, s_.ids.data());
+}
+
 void Sampler::collect_first(const Row& row, int64_t count) {
     float bound = std::numeric_limits<float>::lowest();
-    if (static_cast<int64_t>(s_.maxima.size()) > count) {
-        s_.ranked = s_.maxima;  // `count` columns hold a token at least as large as this bound, so the wanted tokens
-                                // all reach it
+    const int64_t num_columns = kColumnsPerToken * count;
+    if (num_columns <= row.vocabulary) {
+        float best;
+        if (static_cast<int64_t>(s_.maxima.size()) < num_columns) find_maxima(row.x, num_columns, &best);
+        // `count` columns hold a token at least as large as this bound, so the wanted tokens all reach it.
+        s_.ranked = s_.maxima;
         std::nth_element(s_.ranked.begin(), s_.ranked.begin() + (count - 1), s_.ranked.end(), std::greater<float>());
         bound = std::max(bound, s_.ranked[static_cast<size_t>(count - 1)]);
     }
-    s_.ids.resize(static_cast<size_t>(row.vocabulary) + 1);  // find_at_least writes one entry past those that it counts
-    const int64_t found = loops_.find_at_least(row.x, row.vocabulary, bound, 0, s_.ids.data());
+    const int64_t found = find_at_least(row, bound);
     s_.candidates.clear();
     for (int64_t i = 0; i < found; ++i) s_.candidates.push_back({row.x[s_.ids[i]], s_.ids[i], 0});
     if (found > count) {
@@ -201,7 +212,7 @@ Draw Sampler::draw_top(const Row& row, int64_t top_k, double top_p, uint64_t bit
     // With top-k the sum is over its k tokens; without, over the vocabulary, and the list grows until its head reaches
     // top_p.
     int64_t total = top_k ? 0 : loops_.sum_weights(row.x, row.vocabulary, row.best, row.scale);
-    int64_t count = top_k ? top_k : std::min<int64_t>(64, row.vocabulary);
+    int64_t count = top_k ? top_k : std::min(kFirstTry, row.vocabulary);
     collect_first(row, count);
     if (top_k) {
         for (const Candidate& candidate : list) total += candidate.weight;

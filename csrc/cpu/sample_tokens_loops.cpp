@@ -41,23 +41,32 @@ EDITSCORE_INLINE int64_t sum_weights_body(const float* x, int64_t count, float b
     return sum;
 }
 
-EDITSCORE_INLINE int64_t find_at_least_body(const float* x, int64_t count, float bound, int32_t first_id,
-                                            int32_t* ids) {
-    constexpr int64_t kBlock = 64;
-    int64_t found = 0;
-    for (int64_t start = 0; start < count; start += kBlock) {
-        const int64_t length = count - start < kBlock ? count - start : kBlock;
-        if (length == kBlock) {
-            int32_t any = 0;
-            for (int64_t j = 0; j < kBlock; ++j) any |= x[start + j] >= bound;
-            if (!any) continue;
-        }
-        for (int64_t j = 0; j < length; ++j) {
-            ids[found] = first_id + static_cast<int32_t>(start + j);
-            found += x[start + j] >= bound;
-        }
+// Appends the ids of start <= t < start + length with x[t] >= bound.
+EDITSCORE_INLINE int64_t append_at_least(const float* x, int64_t start, int64_t length, float bound, int32_t* ids,
+                                         int64_t found) {
+    for (int64_t t = start; t < start + length; ++t) {
+        ids[found] = static_cast<int32_t>(t);
+        found += x[t] >= bound;
     }
     return found;
+}
+
+EDITSCORE_INLINE int64_t find_at_least_body(const float* x, int64_t count, float bound, int32_t* ids) {
+    constexpr int64_t kBlock = 64,
+                      kPart = 16;  // blocks without a hit are skipped whole, then parts; only the rest is walked
+    int64_t found = 0;
+    int64_t start = 0;
+    for (; start + kBlock <= count; start += kBlock) {
+        int32_t in_block = 0;
+        for (int64_t j = 0; j < kBlock; ++j) in_block |= x[start + j] >= bound;
+        if (!in_block) continue;
+        for (int64_t part = start; part < start + kBlock; part += kPart) {
+            int32_t in_part = 0;
+            for (int64_t j = 0; j < kPart; ++j) in_part |= x[part + j] >= bound;
+            if (in_part) found = append_at_least(x, part, kPart, bound, ids, found);
+        }
+    }
+    return append_at_least(x, start, count - start, bound, ids, found);
 }
 
 EDITSCORE_INLINE void from_bfloat16_body(const uint16_t* bits, int64_t count, float* x) {
@@ -90,27 +99,27 @@ EDITSCORE_INLINE void apply_mask_body(const float* x, int64_t count, const int32
 }
 
 // The six functions of one instruction set and their table.
-#define EDITSCORE_SAMPLE_LOOPS(NAME, TARGET)                                                                          \
-    TARGET bool column_maxima_##NAME(const float* x, int64_t count, float* column_max) {                              \
-        return column_maxima_body(x, count, column_max);                                                              \
-    }                                                                                                                 \
-    TARGET int64_t sum_weights_##NAME(const float* x, int64_t count, float best, float scale) {                       \
-        return sum_weights_body(x, count, best, scale);                                                               \
-    }                                                                                                                 \
-    TARGET int64_t find_at_least_##NAME(const float* x, int64_t count, float bound, int32_t first_id, int32_t* ids) { \
-        return find_at_least_body(x, count, bound, first_id, ids);                                                    \
-    }                                                                                                                 \
-    TARGET void from_bfloat16_##NAME(const uint16_t* bits, int64_t count, float* x) {                                 \
-        from_bfloat16_body(bits, count, x);                                                                           \
-    }                                                                                                                 \
-    TARGET void from_float16_##NAME(const uint16_t* bits, int64_t count, float* x) {                                  \
-        from_float16_body(bits, count, x);                                                                            \
-    }                                                                                                                 \
-    TARGET void apply_mask_##NAME(const float* x, int64_t count, const int32_t* words, int64_t num_words,             \
-                                  float* masked) {                                                                    \
-        apply_mask_body(x, count, words, num_words, masked);                                                          \
-    }                                                                                                                 \
-    constexpr SampleLoops k_##NAME = {column_maxima_##NAME, sum_weights_##NAME,  find_at_least_##NAME,                \
+#define EDITSCORE_SAMPLE_LOOPS(NAME, TARGET)                                                              \
+    TARGET bool column_maxima_##NAME(const float* x, int64_t count, float* column_max) {                  \
+        return column_maxima_body(x, count, column_max);                                                  \
+    }                                                                                                     \
+    TARGET int64_t sum_weights_##NAME(const float* x, int64_t count, float best, float scale) {           \
+        return sum_weights_body(x, count, best, scale);                                                   \
+    }                                                                                                     \
+    TARGET int64_t find_at_least_##NAME(const float* x, int64_t count, float bound, int32_t* ids) {       \
+        return find_at_least_body(x, count, bound, ids);                                                  \
+    }                                                                                                     \
+    TARGET void from_bfloat16_##NAME(const uint16_t* bits, int64_t count, float* x) {                     \
+        from_bfloat16_body(bits, count, x);                                                               \
+    }                                                                                                     \
+    TARGET void from_float16_##NAME(const uint16_t* bits, int64_t count, float* x) {                      \
+        from_float16_body(bits, count, x);                                                                \
+    }                                                                                                     \
+    TARGET void apply_mask_##NAME(const float* x, int64_t count, const int32_t* words, int64_t num_words, \
+                                  float* masked) {                                                        \
+        apply_mask_body(x, count, words, num_words, masked);                                              \
+    }                                                                                                     \
+    constexpr SampleLoops k_##NAME = {column_maxima_##NAME, sum_weights_##NAME,  find_at_least_##NAME,    \
                                       from_bfloat16_##NAME, from_float16_##NAME, apply_mask_##NAME}
 
 EDITSCORE_SAMPLE_LOOPS(portable, );

@@ -41,9 +41,9 @@ struct SampleLoops {
     bool (*column_maxima)(const float* x, int64_t count, float* column_max);
     // Sum of token_weight over the tokens.
     int64_t (*sum_weights)(const float* x, int64_t count, float best, float scale);
-    // Writes first_id + t for every token t with x[t] >= bound, ascending, and returns how many; `ids` has room for
+    // Writes t for every token t with x[t] >= bound, ascending, and returns how many; `ids` has room for
     // count + 1, since the loop writes before it knows whether to keep.
-    int64_t (*find_at_least)(const float* x, int64_t count, float bound, int32_t first_id, int32_t* ids);
+    int64_t (*find_at_least)(const float* x, int64_t count, float bound, int32_t* ids);
     void (*from_bfloat16)(const uint16_t* bits, int64_t count, float* x);
     void (*from_float16)(const uint16_t* bits, int64_t count, float* x);
     // masked[t] = x[t] where bit t % 32 of word t // 32 is set, else -inf.

@@ -42,7 +42,7 @@ rows_of_parameters = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(rows_of_parameters, max_size=5),
     st.sampled_from([1, 2, 31, 32, 33, 64, 65, 129, 200, 513, 1100]),
