@@ -6,6 +6,7 @@ Everything runs on this machine: no download, no GPU. Writes `demo/report.html` 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ import PIL.Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads: waiting ones sleep, as in the command
 
 import editscore
 from editscore.data import atomic_write, to_image
