@@ -64,13 +64,13 @@ class AnswerShape:
         """The constrained parts as one regular expression (empty when there are none)."""
         return "".join(map(_part_regex, self.constrained))
 
-    @property
+    @cached_property
     def max_bytes(self) -> int:
         """An upper limit of the tokens of the answer beyond its texts: every byte its own token."""
         literals = sum(len(part.text.encode()) for part in self.parts if isinstance(part, Literal))
         return literals + sum(max(len(o.encode()) for o in part.options) for part in self.parts if isinstance(part, Choice))
 
-    @property
+    @cached_property
     def max_tokens(self) -> int:
         """The most tokens that an answer can take, the end token included."""
         return self.max_bytes + sum(part.max_tokens for part in self.parts if isinstance(part, Text)) + 1

@@ -190,7 +190,8 @@ class AnswerState:
         self.tokens.append(token)
         if self._is_plain_text and tokenizer.look_up(token)[1]:
             # Nearly every token takes this way.
-            return self._end_word()
+            self._text_count += 1
+            return 0 if self._text_count < self._text_limit else self._end_text()
         if chosen is not None:
             self.reader.choose(chosen[0].options[chosen[1].index(token)])
             self._settle()
@@ -202,24 +203,18 @@ class AnswerState:
             self.finish_reason = FinishReason.STOP
             return 0
         if self._is_free:
-            self._count_text(self.grammar.shape.trailing)
-            return 0
+            self._text_count += 1
+            return 0 if self._text_count < self._text_limit else self._end_text()
         part = self.reader.part
         was_text = self.reader.read(tokenizer.look_up(token)[0])
         if self.reader.part != part:
             self._text_count = 0
         self._settle()
         if was_text and self.reader.is_in_text:
-            return self._end_word()
+            self._text_count += 1
+            return 0 if self._text_count < self._text_limit else self._end_text()
         self.extend_forced()
         return 0
-
-    def _end_word(self) -> int:
-        """Counts a token of a text inside the answer; returns what `take` does."""
-        text = self.reader.parts[self.reader.part]
-        assert isinstance(text, Text)
-        self._count_text(text)
-        return self._close() if self.was_closed and self._text_count == text.max_tokens and self.finish_reason is None else 0
 
     def extend_forced(self) -> None:
         """Takes the tokens that the grammar leaves no choice about, and ends the answer when nothing is left to say."""
@@ -244,19 +239,22 @@ class AnswerState:
         """What the next token is held by: nothing (trailing text), a choice, the mask of a plain text, or the matcher."""
         self.choice = self._find_choice()
         self._is_free = self.reader.is_complete and self.grammar.shape.trailing is not None
-        self._is_plain_text = self.reader.is_in_text and self.reader.is_between_characters
+        text = self.grammar.shape.parts[self.reader.part] if self.reader.part < len(self.grammar.shape.parts) else None
+        self._text_limit = text.max_tokens if isinstance(text, Text) else 0
+        self._is_plain_text = self._text_limit > 0 and not self._is_free and self.reader.is_between_characters
 
-    def _count_text(self, text: Text | None) -> None:
-        assert text is not None
-        self._text_count += 1
-        if self._text_count < text.max_tokens:
-            return
+    def _end_text(self) -> int:
+        """A text met its limit; returns what `take` does."""
+        text = self.grammar.shape.parts[self.reader.part]
+        assert isinstance(text, Text)
         if text.on_limit == "fail":
             self.finish_reason = FinishReason.LENGTH
-            return
+            return 0
         self.was_closed = True
         if self._is_free:
             self.finish_reason = FinishReason.STOP
+            return 0
+        return self._close()
 
     def _close(self) -> int:
         """Ends a text at its limit: drops an open character or escape, then forces the literal that closes the text."""

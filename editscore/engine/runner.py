@@ -69,6 +69,8 @@ class Runner:
 
     def decode(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
         """Feeds every row the tokens that it took last and yields chunks of rows with their next logits [chunk, V]."""
+        # Passes with equally many pages side by side, so that attention takes each kind as one stretch of rows.
+        rows = sorted(rows, key=lambda row: (len(row.answer.tokens) - row.num_fed, self.tables.own_lengths[row.slot]))
         tables, slots = self.tables, np.asarray([row.slot for row in rows], np.int32)
         fed = [row.answer.tokens[row.num_fed :] for row in rows]
         counts = np.asarray([len(tokens) for tokens in fed], np.int32)

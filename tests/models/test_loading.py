@@ -68,7 +68,7 @@ def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
 
 def test_another_kind_of_model_is_refused(folder: Path) -> None:
     change(folder / "config.json", model_type="llama")
-    with pytest.raises(UnsupportedModelError, match="llama.*qwen2_5_vl"):
+    with pytest.raises(UnsupportedModelError, match=r"llama.*qwen2_5_vl"):
         load_model(folder)
 
 
