@@ -12,8 +12,9 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +26,7 @@ BUSY_TIMEOUT_S = 30.0
 _CHECKSUM_BYTES = 16
 _KEYS_PER_QUERY = 500
 
+_Result = TypeVar("_Result")
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Completion)
 
@@ -60,29 +62,18 @@ class ResultCache:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Completion]:
         """The entries that are there, by key."""
-        found: dict[bytes, Completion] = {}
-        damaged: list[bytes] = []
-        with self._guard() as connection:
-            if connection is not None:
-                for key, value in _select(connection, keys):
-                    completion = _unpack(key, value)
-                    if completion is None:
-                        damaged.append(key)
-                    else:
-                        found[key] = completion
-        if damaged:
-            self._rebuild(f"{len(damaged)} entries do not match their checksum")
+        none: list[tuple[bytes, bytes]] = []
+        rows = self._use(lambda connection: list(_select(connection, keys)), none)
+        found = {key: completion for key, value in rows if (completion := _unpack(key, value)) is not None}
+        if len(found) < len(rows):
+            self._rebuild(f"{len(rows) - len(found)} entries do not match their checksum")
         return found
 
     def put(self, entries: Iterable[tuple[bytes, Completion]]) -> None:
         """Store entries in one transaction. An entry that is already there is replaced."""
         rows = [(key, _pack(key, completion)) for key, completion in entries]
-        if not rows:
-            return
-        with self._guard() as connection:
-            if connection is not None:
-                with connection:
-                    connection.executemany("INSERT OR REPLACE INTO passes VALUES (?, ?)", rows)
+        if rows:
+            self._use(lambda connection: _insert(connection, rows), None)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -91,18 +82,19 @@ class ResultCache:
                 self._connection.close()
             self._connection = None
 
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[sqlite3.Connection | None]:
-        """The open connection, None when the cache is off; what sqlite raises inside becomes a rebuild or switches it off."""
+    def _use(self, action: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
+        """What the action gives; `otherwise` when the cache is off or damaged. Damage leads to a rebuild, other trouble ends its use."""
         with self._lock:
             try:
-                yield self._open()
+                connection = self._open()
+                return otherwise if connection is None else action(connection)
             except sqlite3.OperationalError as error:
                 self._switch_off(error)
             except sqlite3.DatabaseError as error:
                 self._rebuild(str(error))
             except OSError as error:
                 self._switch_off(error)
+            return otherwise
 
     def _open(self) -> sqlite3.Connection | None:
         if self._is_off:
@@ -155,6 +147,11 @@ def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[t
         part = keys[start : start + _KEYS_PER_QUERY]
         marks = ",".join("?" * len(part))
         yield from connection.execute(f"SELECT key, value FROM passes WHERE key IN ({marks})", part)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    with connection:
+        connection.executemany("INSERT OR REPLACE INTO passes VALUES (?, ?)", rows)
 
 
 def _checksum(key: bytes, payload: bytes) -> bytes:

@@ -47,7 +47,7 @@ def load(
     if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
         raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
     if isinstance(judge, str) or judge is None:
-        settings = {**_read_settings(model, adapter), **(judge_settings or {})}
+        settings = {**read_settings(model, adapter), **(judge_settings or {})}
         judge = make_judge(judge or str(settings.get("judge", DEFAULT_JUDGE)), settings)
     elif judge_settings:
         raise InvalidInputError("judge_settings", "go with the name of a judge, not with a judge that is made already")
@@ -76,7 +76,7 @@ def _check_device(device: str) -> str:
     return device
 
 
-def _read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None) -> dict[str, Any]:
+def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None) -> dict[str, Any]:
     """The checkpoint's editscore.json, keys of the adapter's own file over it; empty where there is none."""
     from editscore.models.vlm import resolve
 
@@ -87,7 +87,10 @@ def _read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str
         local = folders[0] / named
         folders.insert(0, local if named and local.is_dir() else resolve(named))
     if adapter is not None:
-        folders.append(resolve(os.fspath(adapter)))
+        try:
+            folders.append(resolve(os.fspath(adapter)))
+        except InvalidInputError as error:
+            raise InvalidInputError("adapter", str(error).removeprefix(f"{error.field}: ")) from error
     settings: dict[str, Any] = {}
     for place, folder in enumerate(folders):
         own = _read_json(folder / SETTINGS_FILE)

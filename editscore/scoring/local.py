@@ -195,8 +195,9 @@ class LocalScorer:
                     driver.cancel(job)
                     jobs.discard(job)
                     job.future.set_exception(CancelledError())
-                for job in self._take(self._max_active - driver.num_active):
-                    jobs.add(job)
+                fresh = self._take(self._max_active - driver.num_active)
+                jobs.update(fresh)
+                for job in fresh:
                     driver.start(job, self._run(job))
                 driver.step()
                 for job, outcome in driver.finished:
