@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -38,7 +39,7 @@ class PointwiseJudge:
         """The judge that a checkpoint's `editscore.json` describes. Raises InvalidInputError naming the key at fault."""
         return cls(PointwiseConfig.from_settings(settings))
 
-    @property
+    @cached_property
     def prompts_digest(self) -> str:
         """SHA-256 (hex) of the prompts and of the whole configuration."""
         content = [self.name, READING_VERSION, self._prompts.digest(self.config.score_range), self.config.model_dump(mode="json")]

@@ -153,7 +153,9 @@ class Driver(Generic[Key]):
             waiters.append((item, place))
         try:
             for place, first, count in _ranges(fresh):
-                request = msgspec.structs.replace(item.requests[place], first_pass=first, num_passes=count)
+                request = item.requests[place]
+                if (first, count) != (request.first_pass, request.num_passes):
+                    request = msgspec.structs.replace(request, first_pass=first, num_passes=count)
                 self._calls[self._engine.add(request)] = _Call(request, set(range(first, first + count)))
         except Exception as error:
             _log.exception("the engine refused a request of %r", item.key)
@@ -162,8 +164,7 @@ class Driver(Generic[Key]):
 
     def _is_busy_alone(self, item: _Item[Key]) -> bool:
         """After a failed step one judge runs at a time; the others, new ones too, wait for their turn."""
-        at_work = {waiter.key for waiters in self._waiters.values() for waiter, _ in waiters}
-        return bool(self._alone) and bool(at_work - {item.key})
+        return bool(self._alone) and any(waiter is not item for waiters in self._waiters.values() for waiter, _ in waiters)
 
     # Cache.
 
