@@ -82,7 +82,7 @@ def test_every_sample_and_its_failure_are_on_the_page(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.one_of(st.text(max_size=60), st.sampled_from([HOSTILE, "'\"<>&", "\ud800"])), min_size=6, max_size=6))
 def test_no_text_becomes_markup(texts: list[str]) -> None:
     def page(words: list[str]) -> Reader:
