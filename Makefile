@@ -21,10 +21,10 @@ demo: $(READY)
 	$(PY) examples/demo.py
 
 test: $(READY)
-	$(PY) -m pytest -q -m "not slow"
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m "not slow"
 
 test-slow: $(READY)
-	$(PY) -m pytest -q -m slow
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m slow
 
 bench: $(READY)
 	$(PY) benchmarks/run_all.py

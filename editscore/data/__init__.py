@@ -9,13 +9,12 @@ numpy and Pillow only; pyarrow inside the branch that reads parquet.
 """
 
 from editscore.data.files import atomic_write, remove_file
-from editscore.data.images import MAX_DECODED_PIXELS, decode_image, read_image, to_image
+from editscore.data.images import decode_image, read_image, to_image
 from editscore.data.journals import Journal, JournalMismatchError
 from editscore.data.manifests import Manifest, ManifestRow, read_manifest
 from editscore.data.samples import check_instruction, load_sample
 
 __all__ = [
-    "MAX_DECODED_PIXELS",
     "Journal",
     "JournalMismatchError",
     "Manifest",

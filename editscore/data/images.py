@@ -2,7 +2,7 @@
 
 The rules, in this order (docs/cli.md repeats them for users):
 - Files must be one of `FORMATS`. Formats that start another program (EPS) or that hold vectors are refused.
-- The size is read from the header and checked against `MAX_DECODED_PIXELS` before a pixel is decoded.
+- The size is read from the header and checked against `MAX_IMAGE_PIXELS` before a pixel is decoded.
 - A file that ends early or is damaged is an error; it is never filled with gray.
 - Of an animation, a multi-page file or a stereo pair the first frame counts.
 - EXIF orientation is applied. An EXIF block that cannot be read counts as none. Colour profiles are not applied.
@@ -24,13 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from editscore.types import Image, InvalidInputError
+from editscore.types import MAX_IMAGE_PIXELS, Image, InvalidInputError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """What may be decoded; a subset where Pillow was built without one of them."""
 
-MAX_DECODED_PIXELS = 178_956_970
-"""Twice Pillow's warning limit, where Pillow itself refuses: 108 MP (12,000 x 9,000) works and takes 1.1 GB while it decodes."""
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TRANSPOSE = {
@@ -87,7 +85,7 @@ def decode_image(data: bytes, field: str = "image", name: str = "") -> Image:
 
 def _decode(file: Any, field: str, where: str) -> Image:
     with warnings.catch_warnings():
-        # Pillow warns from 89 MP on (the limit here is MAX_DECODED_PIXELS) and of every odd tag; what matters is raised below.
+        # Pillow warns from 89 MP on (the limit here is MAX_IMAGE_PIXELS) and of every odd tag; what matters is raised below.
         warnings.simplefilter("ignore")
         with _open(file, field, where) as opened:
             return _from_pillow(opened, field, where)
@@ -97,7 +95,7 @@ def _open(file: Any, field: str, where: str) -> PIL.Image.Image:
     try:
         return PIL.Image.open(file, formats=_known_formats())
     except PIL.Image.DecompressionBombError as cause:
-        raise InvalidInputError(field, f"{where}is over the limit of {MAX_DECODED_PIXELS:,} pixels") from cause
+        raise InvalidInputError(field, f"{where}is over the limit of {MAX_IMAGE_PIXELS:,} pixels") from cause
     except PIL.UnidentifiedImageError as cause:
         raise InvalidInputError(field, f"{where}is no image of a known kind ({', '.join(FORMATS)}), or its header is damaged") from cause
     except Exception as cause:  # hostile headers raise anything, from struct.error to RecursionError; all mean the same here
@@ -189,5 +187,5 @@ def _to_bytes(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.uint8]:
 def _check_size(width: int, height: int, field: str, where: str) -> None:
     if width < 1 or height < 1:
         raise InvalidInputError(field, f"{where}size {width}x{height} has an empty side")
-    if width * height > MAX_DECODED_PIXELS:
-        raise InvalidInputError(field, f"{where}{width}x{height} is over the limit of {MAX_DECODED_PIXELS:,} pixels")
+    if width * height > MAX_IMAGE_PIXELS:
+        raise InvalidInputError(field, f"{where}{width}x{height} is over the limit of {MAX_IMAGE_PIXELS:,} pixels")
