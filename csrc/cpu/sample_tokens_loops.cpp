@@ -124,8 +124,13 @@ EDITSCORE_INLINE void apply_mask_body(const float* x, int64_t count, const int32
 
 EDITSCORE_SAMPLE_LOOPS(portable, );
 #if defined(__x86_64__)
+#if defined(__clang__)
+#define EDITSCORE_WIDE ""  // clang takes the width from elsewhere, and drops a target attribute that names it
+#else
+#define EDITSCORE_WIDE ",prefer-vector-width=512"
+#endif
 EDITSCORE_SAMPLE_LOOPS(avx2, __attribute__((target("avx2"))));
-EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))));
+EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE))));
 #endif
 
 }  // namespace
