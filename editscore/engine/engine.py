@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
-import transformers
 
-from editscore.engine.attention import ATTENTION_BACKEND
 from editscore.engine.completions import completed, failed
 from editscore.engine.config import EngineConfig
 from editscore.engine.grammar import AnswerGrammar, GrammarTokenizer
+from editscore.engine.limits import check_request
+from editscore.engine.numerics import numerics_digest
 from editscore.engine.runner import Runner
 from editscore.engine.sampling import Draw, draw, signed
 from editscore.engine.schedule import EXPECTED_TOKENS, Candidate, admit
@@ -23,10 +20,8 @@ from editscore.engine.tables import num_pages
 from editscore.models.vlm import VisionLanguageModel
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
-# Below this a temperature other than 0 is refused by the sampler.
-MIN_TEMPERATURE = 1e-4
-# Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
-ENGINE_VERSION = 1
+# Compiled answer shapes kept at a time.
+MAX_GRAMMARS = 256
 
 Delivery = tuple[int, Completion]
 
@@ -57,13 +52,13 @@ class Engine:
         try:
             grammar = self._grammar(request)
             leaf = self._leaf(request, grammar)
-            self._check(request, grammar, leaf)
+            check_request(request, grammar.shape, leaf, self.model, self.config, self._runner.store.num_pages)
         except InvalidInputError as error:
             self._ready.extend((job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes)
             return job_id
         leaf = self._leaves.setdefault(leaf.key, leaf)
         leaf.num_users += 1
-        job = Job(job_id, request, grammar, leaf, passes, len(passes))
+        job = Job(job_id, request, grammar, leaf, passes, set(passes))
         self._jobs[job_id] = job
         self._waiting.append(job)
         return job_id
@@ -88,9 +83,14 @@ class Engine:
 
     def step(self) -> list[Delivery]:
         """Lets waiting passes in, computes one token of every pass in flight, and returns the passes that ended."""
-        fresh = self._schedule()
-        self._run_fresh(fresh)
-        self._run_rows()
+        try:
+            fresh = self._schedule()
+            self._run_fresh(fresh)
+            self._run_rows()
+        except BaseException:
+            # An interrupt may come at any line. What was delivered stands; the rest begins again, with the same answers.
+            self._restart()
+            raise
         ready, self._ready = self._ready, []
         return ready
 
@@ -111,49 +111,26 @@ class Engine:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
-        numerics = {
-            "engine": ENGINE_VERSION,
-            "attention": ATTENTION_BACKEND,
-            "dtype": str(self.model.dtype),
-            "device": self.model.device.type,
-            "capability": torch.backends.cpu.get_cpu_capability() if self.model.device.type == "cpu" else torch.cuda.get_device_name(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
         model = self.model.identity
-        digest = hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
-        return {"model": model.model, "adapter": model.adapter, "preprocessing": model.preprocessing, "numerics": digest}
+        return {
+            "model": model.model,
+            "adapter": model.adapter,
+            "preprocessing": model.preprocessing,
+            "numerics": numerics_digest(self.model),
+        }
 
     # Schedule.
 
     def _grammar(self, request: Request) -> AnswerGrammar:
         if request.answer not in self._grammars:
+            if len(self._grammars) >= MAX_GRAMMARS:
+                self._grammars.clear()
             self._grammars[request.answer] = AnswerGrammar(request.answer, self._tokenizer)
         return self._grammars[request.answer]
 
     def _leaf(self, request: Request, grammar: AnswerGrammar) -> Leaf:
         images = request.images
         return Leaf.of(self.model.render(request.messages, images), grammar.leading, images)
-
-    def _check(self, request: Request, grammar: AnswerGrammar, leaf: Leaf) -> None:
-        if 0 < request.sampling.temperature < MIN_TEMPERATURE:
-            raise InvalidInputError("temperature", f"{request.sampling.temperature} is neither 0 nor at least {MIN_TEMPERATURE}")
-        unknown = [name for name in request.read if name not in self.model.heads]
-        if unknown:
-            raise InvalidInputError("read", f"the model has no head {', '.join(unknown)} (it has {', '.join(self.model.heads) or 'none'})")
-        if leaf.num_prompt_tokens > self.config.max_prompt_tokens:
-            raise InvalidInputError("messages", f"{leaf.num_prompt_tokens} tokens are over the limit of {self.config.max_prompt_tokens}")
-        total = leaf.num_prompt_tokens + grammar.shape.max_tokens
-        if total > self.model.max_positions:
-            raise InvalidInputError(
-                "messages",
-                f"{leaf.num_prompt_tokens} tokens and up to {grammar.shape.max_tokens} of answer exceed {self.model.max_positions}",
-            )
-        if num_pages(len(leaf.tokens)) + self._worst_pages(leaf, grammar) >= self._runner.store.num_pages:
-            raise InvalidInputError("messages", f"{total} tokens do not fit into {self.config.kv_memory_mb} MB of keys and values")
-
-    def _worst_pages(self, leaf: Leaf, grammar: AnswerGrammar) -> int:
-        return num_pages(len(leaf.tokens) % 16 + grammar.shape.max_tokens)
 
     def _schedule(self) -> list[Row]:
         tables, store = self._runner.tables, self._runner.store
@@ -239,6 +216,17 @@ class Engine:
         if job not in self._waiting:
             self._waiting.appendleft(job)
 
+    def _restart(self) -> None:
+        """Puts every open pass back into the queue and empties the KV store."""
+        self._runner.reset()
+        self._rows.clear()
+        for leaf in self._leaves.values():
+            leaf.leave_store()
+            leaf.num_rows = 0
+        for job in self._jobs.values():
+            job.waiting = sorted(job.open)
+        self._waiting = deque(self._jobs.values())
+
     # Postprocess.
 
     def _take(self, rows: Sequence[Row], draws: Sequence[Draw]) -> None:
@@ -269,8 +257,8 @@ class Engine:
 
     def _deliver(self, job: Job, completion: Completion) -> None:
         self._ready.append((job.id, completion))
-        job.num_open -= 1
-        if job.num_open:
+        job.open.discard(completion.pass_index)
+        if job.open:
             return
         del self._jobs[job.id]
         job.leaf.num_users -= 1

@@ -35,10 +35,15 @@ class Runner:
         page_bytes = 2 * model.num_layers * model.num_kv_heads * PAGE_TOKENS * model.head_dim * element
         num_pages = max(2, config.kv_memory_mb * 2**20 // page_bytes)
         self.store = KVStore(model.num_layers, model.num_kv_heads, model.head_dim, num_pages, model.dtype, model.device)
-        self.tables = CacheTables(self.store, config.max_rows)
+        self.reset()
         self._features: OrderedDict[str, ImageFeatures] = OrderedDict()
         self._feature_bytes = 0
         self.num_encoded_images = 0
+
+    def reset(self) -> None:
+        """An empty KV store and empty tables. Encoded images stay."""
+        self.store.reset()
+        self.tables = CacheTables(self.store, self.config.max_rows)
 
     def prefill(self, leaves: Sequence[Leaf]) -> None:
         """Computes prompts that have pages: keys and values, `logits` of the last token, `hidden` of the prompt's last token."""

@@ -48,17 +48,21 @@ class Leaf:
         key = b"".join([tokens.tobytes(), len(leading).to_bytes(4, "little"), *(bytes.fromhex(image.digest) for image in images)])
         return Leaf(key, tokens, positions, prompt.next_position + len(leading), len(prompt.tokens), prompt.image_spans, images)
 
+    def leave_store(self) -> None:
+        """Forgets pages and results; the prompt is computed again when it is next needed."""
+        self.slot, self.pages, self.logits, self.hidden = -1, np.empty(0, np.int32), None, None
+
 
 @dataclass(eq=False)
 class Job:
-    """A request that was added: passes that wait to start, passes in flight, and how many are still to be delivered."""
+    """A request that was added: its passes that wait to start, and those that are still to be delivered (`open`)."""
 
     id: int
     request: Request
     grammar: AnswerGrammar
     leaf: Leaf
     waiting: list[int]
-    num_open: int
+    open: set[int]
     heads: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 

@@ -63,7 +63,7 @@ class CacheTables:
         self.leaf_pages[leaf.slot] = NULL_PAGE
         self.leaf_lengths[leaf.slot] = 0
         self._free_leaves.append(leaf.slot)
-        leaf.slot, leaf.pages, leaf.logits, leaf.hidden = -1, np.empty(0, np.int32), None, None
+        leaf.leave_store()
 
     def add_row(self, leaf: Leaf) -> int:
         """A slot for a pass over a prompt; its own pages are taken when its first token is fed."""

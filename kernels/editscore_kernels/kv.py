@@ -37,9 +37,21 @@ class KVStore:
         shape = (num_layers, num_pages, num_kv_heads, PAGE_TOKENS, head_dim)
         self.k, self.v = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         self.num_pages = num_pages
-        self._free = np.arange(num_pages - 1, 0, -1, dtype=np.int32)
-        self._num_free = num_pages - 1
+        self._free = np.empty(num_pages - 1, np.int32)
         self._is_used = np.zeros(num_pages, bool)
+        self._num_free = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Frees every page; those in use are cleared, since nobody knows what an interrupted writer left in them."""
+        used = np.flatnonzero(self._is_used)
+        if len(used):
+            index = torch.from_numpy(used).to(self.k.device)
+            self.k[:, index] = 0
+            self.v[:, index] = 0
+        self._free[:] = np.arange(self.num_pages - 1, 0, -1, dtype=np.int32)
+        self._num_free = self.num_pages - 1
+        self._is_used[:] = False
         self._is_used[NULL_PAGE] = True
 
     @property

@@ -97,6 +97,31 @@ def test_cancel_before_the_first_step(qwen2_5: VisionLanguageModel) -> None:
     assert not engine.num_unfinished
 
 
+@pytest.mark.parametrize("place", ["prefill", "decode", "_forward"])
+def test_an_interrupt_leaves_an_engine_that_works(qwen2_5: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Ctrl-C in the middle of a step: `generate` gives nothing back, what was added by others goes on, pages are all free."""
+    engine = Engine(qwen2_5, CONFIG)
+    other = engine.add(edit_request(3, num_passes=2))
+    free = engine._runner.store.num_free
+    original, calls = getattr(engine._runner, place), []
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == (1 if place == "prefill" else 4):
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(engine._runner, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate([edit_request(i, num_passes=2) for i in range(3)])
+    delivered = []
+    while engine.num_unfinished:
+        delivered += engine.step()
+    alone = Engine(qwen2_5, CONFIG).generate([edit_request(3, num_passes=2)])
+    assert sorted(delivered, key=lambda item: item[1].pass_index) == [(other, completion) for completion in alone]
+    assert engine._runner.store.num_free == free
+
+
 def test_generate_leaves_what_was_added_before(qwen2_5: VisionLanguageModel) -> None:
     engine = Engine(qwen2_5, CONFIG)
     earlier = engine.add(edit_request(1))

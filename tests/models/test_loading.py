@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoint import write_checkpoint
 
-from editscore.models.vlm import MissingWeightsError, UnknownModelError, UnsupportedModelError, load_model
+from editscore.models.vlm import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError, load_model
 from editscore.models.vlm.images import PreparedImage
 from editscore.types import InvalidInputError
 
@@ -64,6 +64,19 @@ def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(MissingWeightsError, match=r"tokenizer\.json|config\.json|chat template"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("broken", ["config.json", "model.safetensors"])
+def test_a_broken_file_is_named(folder: Path, broken: str) -> None:
+    path = folder / broken
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(MissingWeightsError, match="copy"):
+        load_model(folder)
+
+
+def test_an_unknown_adapter_is_named(folder: Path) -> None:
+    with pytest.raises(AdapterError, match=r"adapter: .*no-such-adapter"):
+        load_model(folder, adapter="no-such-adapter")
 
 
 def test_another_kind_of_model_is_refused(folder: Path) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from editscore.models.vlm.adapter import merge_adapter, read_adapter_config
 from editscore.models.vlm.chat import ChatTokenizer
-from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnsupportedModelError
+from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
 from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
 from editscore.models.vlm.images import read_pixel_rule
 from editscore.models.vlm.model import ATTENTION_NAME, ModelIdentity, VisionLanguageModel
@@ -36,7 +37,7 @@ def load_model(
     `AdapterError`, all of them `InvalidInputError`.
     """
     folder = resolve(path_or_id)
-    adapter_folder = None if adapter is None else resolve(adapter)
+    adapter_folder = None if adapter is None else _resolve_adapter(adapter)
     if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
         if adapter_folder is not None:
             raise AdapterError(f"{folder} is an adapter itself; one adapter can be applied")
@@ -50,6 +51,13 @@ def load_model(
     identity = ModelIdentity(folder_hash(folder, MODEL_FILES), adapter_hash, rule.digest)
     heads = _read_heads(folder, config.text_config.hidden_size, torch.device(device))
     return VisionLanguageModel(network, chat, rule, identity, _eos_tokens(folder, config, chat), heads)
+
+
+def _resolve_adapter(adapter: str | Path) -> Path:
+    try:
+        return resolve(adapter)
+    except UnknownModelError as error:
+        raise AdapterError(str(error).removeprefix(f"{error.field}: ")) from error
 
 
 def _base_of(folder: Path) -> str:
@@ -92,8 +100,8 @@ def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
             attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
             output_loading_info=True,
         )
-    except OSError as error:
-        raise MissingWeightsError(f"{folder}: {str(error).splitlines()[0]}") from error
+    except (OSError, SafetensorError) as error:
+        raise MissingWeightsError(f"the weights of {folder} cannot be read: {str(error).splitlines()[0]}") from error
     lacking = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
     if lacking:
         raise MissingWeightsError(f"the weights of {folder} lack or misshape {len(lacking)} tensors: {', '.join(lacking[:8])}")
@@ -131,4 +139,7 @@ def _eos_tokens(folder: Path, config: Any, chat: ChatTokenizer) -> tuple[int, ..
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise MissingWeightsError(f"{path}: {error}") from error

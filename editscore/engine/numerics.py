@@ -1,0 +1,30 @@
+"""The part of an engine's identity that is arithmetic: what can change the last bit of an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+import transformers
+
+from editscore.engine.attention import ATTENTION_BACKEND
+from editscore.models.vlm import VisionLanguageModel
+
+# Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
+ENGINE_VERSION = 1
+
+
+def numerics_digest(model: VisionLanguageModel) -> str:
+    """SHA-256 (hex) of dtype, kind of device and its instruction set, attention backend, and the versions that compute."""
+    is_cpu = model.device.type == "cpu"
+    numerics = {
+        "engine": ENGINE_VERSION,
+        "attention": ATTENTION_BACKEND,
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+        "capability": torch.backends.cpu.get_cpu_capability() if is_cpu else torch.cuda.get_device_name(model.device),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    return hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
