@@ -223,7 +223,7 @@ def main(
 
     truth = load_truth(groups)
     config = {"groups": groups, "passes": passes, "model": model, "device": device, "world_version": world_version()}
-    with editscore.load(model, device=device) as scorer:
+    with editscore.load(model, device=device, cache=None) as scorer:
         bench = Bench("nano_judge", {**config, "identity": str(scorer.identity())})
         problems = check_shares(truth, bench)
         scores = scorer.score(samples_of(truth, [group.instruction for group in truth.groups]), passes=passes)

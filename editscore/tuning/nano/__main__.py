@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from cyclopts import App
+
+from editscore.types import InvalidInputError
 
 app = App(name="editscore.tuning.nano", help="Train the embedded nano judge from scratch on EditWorld.")
 
@@ -44,7 +47,11 @@ def main(
 
     given = {"minutes": minutes, "samples": samples, "seed": seed}
     config = NanoConfig(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    train_nano(config, run, output or PACKAGE_FOLDER, resume=resume, threads=threads)
+    try:
+        train_nano(config, run, output or PACKAGE_FOLDER, resume=resume, threads=threads)
+    except InvalidInputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -58,14 +57,3 @@ class Checkpoint:
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under `prefix/`."""
         return {k.removeprefix(f"{prefix}/"): v for k, v in self._tensors.items() if k.startswith(f"{prefix}/")}
-
-
-def write_json(path: Path, content: object) -> None:
-    """Indented JSON, replaced atomically."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as handle:
-        json.dump(content, handle, indent=2)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)

@@ -68,7 +68,9 @@ class NanoConfig(BaseModel):
     warmup_steps: int = 60
     decay_share: float = 0.6  # the last share of the run, over which the learning rate falls linearly
     clip_norm: float = 1.0
-    score_sigma: float = 1.0  # of the soft score targets, in points of 0..25
+    score_sigma: float = 1.0  # of the soft score targets, in points of 0..25: narrow first, which learns faster ...
+    late_score_sigma: float = 1.75  # ... wide in the end, so that single passes tie less often
+    late_from: float = 0.5  # share of the main stage after which targets are wide
     reasoning_weight: float = 1.0
     score_weight: float = 2.0
     vision_weight: float = 0.3
@@ -95,6 +97,10 @@ class NanoConfig(BaseModel):
         if not 0 < self.compare_layer <= self.architecture.layers:
             raise ValueError("compare_layer is one of the layers")
         return self
+
+    def sigma_at(self, used: float) -> float:
+        """The width of the soft targets when the share `used` of the main stage is gone."""
+        return self.late_score_sigma if used >= self.late_from else self.score_sigma
 
     @property
     def digest(self) -> str:

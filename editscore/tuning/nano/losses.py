@@ -124,8 +124,10 @@ def answer_loss(logits: Tensor, labels: Tensor, weights: Tensor, soft: Tensor, f
     return Losses(total, parts)
 
 
-def batch_losses(model: Qwen2_5_VLForConditionalGeneration, heads: Heads, batch: Batch, config: NanoConfig, first_score: int) -> Losses:
-    """All losses of one batch, forward pass included."""
+def batch_losses(
+    model: Qwen2_5_VLForConditionalGeneration, heads: Heads, batch: Batch, config: NanoConfig, first_score: int, sigma: float
+) -> Losses:
+    """All losses of one batch, forward pass included. `sigma` is the width of the soft score targets."""
     rows = batch.rows
     ids, positions, segment, document, labels, feature = (
         torch.from_numpy(t) for t in (rows.ids, rows.positions, rows.segment, rows.document, rows.labels, rows.feature)
@@ -140,7 +142,7 @@ def batch_losses(model: Qwen2_5_VLForConditionalGeneration, heads: Heads, batch:
         logits = F.linear(states[chosen], model.lm_head.weight)
     assert tapped is not None
     weights = torch.from_numpy(rows.weights).flatten()[chosen]
-    answer = answer_loss(logits, labels.flatten()[chosen], weights, soft_targets(config.score_sigma), first_score, config.score_weight)
+    answer = answer_loss(logits, labels.flatten()[chosen], weights, soft_targets(sigma), first_score, config.score_weight)
     vision = vision_loss(heads, features, batch.truth)
     compare = compare_loss(heads, tapped.flatten(0, 1), batch)
     domain_logits = heads.in_domain(states[torch.from_numpy(batch.domain.at)].float()).squeeze(-1)

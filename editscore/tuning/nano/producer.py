@@ -27,9 +27,14 @@ def make_source(config: NanoConfig, tokenizer_json: str) -> BatchSource:
 def _produce(config_json: str, tokenizer_json: str, first: int, images_only: bool, batches: Any, stop: Any) -> None:
     source = make_source(NanoConfig.model_validate_json(config_json), tokenizer_json)
     number = first
-    while not stop.is_set():
+    parent = multiprocessing.parent_process()
+
+    def is_wanted() -> bool:
+        return not stop.is_set() and (parent is None or parent.is_alive())
+
+    while is_wanted():
         batch = source.images(number) if images_only else source.batch(number)
-        while not stop.is_set():
+        while is_wanted():
             try:
                 batches.put((number, batch), timeout=PATIENCE_S)
                 break

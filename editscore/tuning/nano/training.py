@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,6 @@ from editscore.world import TASKS, Group, Split, sample_group, vocabulary, world
 
 LOG_EVERY: Final = 50
 CURVE_FIELDS: Final = ("minutes", "samples", "prompt_following", "consistency", "naturalness", "artifacts", "overall", "loss")
-Say = Callable[[str], None]
 
 
 class Run:
@@ -55,6 +54,7 @@ class Run:
             self.heads = Heads(config.architecture.hidden)
         self.progress = Progress()
         self._means: dict[str, list[float]] = {}
+        self._loss = float("nan")
         self._checkpoint = Checkpoint(folder, config) if resume and (folder / FILE_NAME).exists() else None
         if self._checkpoint is not None:
             self.progress = self._checkpoint.progress
@@ -123,7 +123,7 @@ class Run:
         means = " ".join(f"{name} {np.mean(values):.3f}" for name, values in self._means.items())
         rate = p.samples / max(p.stage_s, 1e-9)
         self.say(f"{p.stage} {p.stage_s / 60:.2f}/{stage.minutes:.1f} min step {p.step} samples {p.samples} ({rate:.1f}/s) {means}")
-        self._last_loss = float(np.mean(self._means.get("answer", [float("nan")])))
+        self._loss = float(np.mean(self._means.get("answer", [float("nan")])))
         self._means.clear()
 
     def _curve(self) -> None:
@@ -131,7 +131,7 @@ class Run:
         groups = development_groups(self.config.curve_groups, self.config.world_seed)
         table = pair_table(expected_scores(self.model, self.encoder, groups), groups)
         row = [f"{self.progress.total_s / 60:.2f}", str(self.progress.samples)]
-        row += [f"{table[name].accuracy:.4f}" for name in CURVE_FIELDS[2:-1]] + [f"{getattr(self, '_last_loss', float('nan')):.4f}"]
+        row += [f"{table[name].accuracy:.4f}" for name in CURVE_FIELDS[2:-1]] + [f"{self._loss:.4f}"]
         path = self.folder / "curve.csv"
         is_new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as handle:
@@ -187,7 +187,7 @@ class _MainStage:
     def step(self, batches: Iterator[Any], optimizers: Optimizers, used: float) -> None:
         batch = next(batches)
         run = self.run
-        losses = batch_losses(run.model, run.heads, batch, run.config, run.encoder.first_score)
+        losses = batch_losses(run.model, run.heads, batch, run.config, run.encoder.first_score, run.config.sigma_at(used))
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizers.step(run.progress.step, used)
         run.note({"loss": float(losses.total.detach()), **losses.parts})
