@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +43,10 @@ def draw(rows: Sequence[Row], logits: Tensor, tokenizer: GrammarTokenizer) -> li
         option_ids=None if option_ids is None else option_ids.to(logits.device),
     )
     if choices:
-        raw = result.option_logprob.double()
+        raw = result.option_logprob[torch.tensor([i for i, _ in choices], device=logits.device)].double()
         normalised = (raw - raw.logsumexp(1, keepdim=True)).tolist()
-        for i, choice in choices:
-            rows[i].answer.record_choice(choice, tuple(normalised[i][: len(choice.options)]))
+        for (i, choice), values in zip(choices, normalised, strict=True):
+            rows[i].answer.record_choice(choice, tuple(values[: len(choice.options)]))
     status = result.status.tolist()
     tokens = result.token.tolist()
     return [Draw(t) if s == OK else _failure(s) for t, s in zip(tokens, status, strict=True)]
@@ -88,5 +87,4 @@ def _options(rows: Sequence[Row]) -> tuple[list[tuple[int, Any]], Tensor | None]
     option_ids = np.full((len(rows), width), -1, np.int64)
     for i, (_, ids) in found:
         option_ids[i, : len(ids)] = ids
-    assert math.prod(option_ids.shape)
     return [(i, choice) for i, (choice, _) in found], torch.from_numpy(option_ids)
