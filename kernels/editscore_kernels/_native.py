@@ -88,6 +88,20 @@ def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
     return tensor.data_ptr()
 
 
+def _check_logits_and_mask(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both with a last dimension of stride 1, copied only where it is not; rows may have any stride."""
+    reason = unavailable() or sample_tokens_why_not(logits)
+    if reason:
+        raise ValueError(f"logits: {reason}")
+    if logits.stride(1) != 1 and logits.shape[1] > 1:
+        logits = logits.contiguous()
+    if mask is None:
+        return logits, None
+    if mask.device.type != "cpu" or mask.dtype != torch.int32 or mask.ndim != 2 or len(mask) != len(logits):
+        raise ValueError(f"mask: expected a CPU tensor [{len(logits)}, W] of int32, got {list(mask.shape)} of {mask.dtype}")
+    return logits, mask.contiguous() if mask.stride(1) != 1 and mask.shape[1] > 1 else mask
+
+
 def sample_tokens(
     logits: Tensor,
     temperature: Tensor,
@@ -100,20 +114,11 @@ def sample_tokens(
     option_ids: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`sample_tokens` in C++; arguments and results as the op's schema."""
-    reason = unavailable() or sample_tokens_why_not(logits)
-    if reason:
-        raise ValueError(f"logits: {reason}")
+    logits, mask = _check_logits_and_mask(logits, mask)
     rows, vocabulary = logits.shape
-    if logits.stride(1) != 1 and vocabulary > 1:
-        logits = logits.contiguous()  # one copy; strided rows need none
-    if mask is not None and (mask.device.type != "cpu" or mask.dtype != torch.int32 or mask.ndim != 2 or len(mask) != rows):
-        raise ValueError(f"mask: expected a CPU tensor [{rows}, W] of int32, got {list(mask.shape)} of {mask.dtype}")
-    if mask is not None and mask.stride(1) != 1 and mask.shape[1] > 1:
-        mask = mask.contiguous()
     num_options = 0 if option_ids is None else option_ids.shape[1]
-    token = torch.empty(rows, dtype=torch.int64)
+    token, status = torch.empty(rows, dtype=torch.int64), torch.empty(rows, dtype=torch.int32)
     logprob_raw, logprob, option_logprob = (torch.empty(shape, dtype=REAL) for shape in ((rows,), (rows,), (rows, num_options)))
-    status = torch.empty(rows, dtype=torch.int32)
     _module().sample_tokens_cpu(
         logits.data_ptr(),
         LOGIT_TYPES[logits.dtype],
@@ -123,19 +128,11 @@ def sample_tokens(
         _check("temperature", temperature, torch.float64, (rows,)),
         _check("top_k", top_k, torch.int64, (rows,)),
         _check("top_p", top_p, torch.float64, (rows,)),
-        _check("seed", seed, torch.int64, (rows,)),
-        _check("request", request, torch.int64, (rows,)),
-        _check("position", position, torch.int64, (rows,)),
-        0 if mask is None else mask.data_ptr(),
-        0 if mask is None else mask.shape[1],
-        0 if mask is None else mask.stride(0),
+        *(_check(name, keys, torch.int64, (rows,)) for name, keys in (("seed", seed), ("request", request), ("position", position))),
+        *((0, 0, 0) if mask is None else (mask.data_ptr(), mask.shape[1], mask.stride(0))),
         0 if option_ids is None else _check("option_ids", option_ids, torch.int64, (rows, num_options)),
         num_options,
-        token.data_ptr(),
-        logprob_raw.data_ptr(),
-        logprob.data_ptr(),
-        status.data_ptr(),
-        option_logprob.data_ptr(),
+        *(result.data_ptr() for result in (token, logprob_raw, logprob, status, option_logprob)),
         torch.get_num_threads(),
         _set_number(),
     )
