@@ -126,3 +126,17 @@ def test_held_out_photographs_are_not_trained_on(photos):
 
     trained = [signature(photo) for photo in photos]
     assert all(signature(photo) not in trained for photo in load_photos("report"))
+
+
+def test_instructions_about_what_is_not_there_are_not_followed(encoder, photos):
+    from editscore.tuning.nano.outside import OutsideEdits
+
+    groups = [BatchSource(CONFIG, encoder, ()).groups.group(index, 2) for index in range(26)]
+    edits = [edit for number in range(12) for edit in OutsideEdits(CONFIG, photos).draw(number, groups)]
+    absent = [edit for edit in edits if edit.phrase]
+    assert 4 <= len(absent) < len(edits)
+    scenes = {group.source.tobytes(): group for group in groups}
+    for edit in absent:
+        names = {thing.name for thing in scenes[edit.source.tobytes()].scene.objects}
+        assert all(part.rsplit(" ", 1)[0].removesuffix(" not") not in names for part in edit.phrase.split(", "))
+        assert edit.phrase.split()[-1] in ("unchanged", "extracted")

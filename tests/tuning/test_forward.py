@@ -118,3 +118,15 @@ def test_labels_point_at_the_next_token(encoder):
     scores = encoder.first_score + np.array([12, 7])
     assert sequence.labels[-3:].tolist() == [scores[0], -1, scores[1]]
     assert sequence.labels[sequence.weights == 2.0].tolist() == [scores[0], scores[1], scores[0], scores[1]]
+
+
+def test_an_unfollowed_answer_knows_its_phrase_and_one_score(encoder):
+    prompt = encoder.sc_prompt(INSTRUCTIONS[0])
+    sequence = encoder.unfollowed(prompt, "star kept")
+    known = np.flatnonzero(sequence.labels != -1)
+    zero = encoder.first_score
+    assert sequence.labels[known].tolist() == [*encoder.text("star kept"), zero, zero]
+    assert sequence.ids[known[:-1] + 1].tolist() == sequence.labels[known[:-1]].tolist()
+    assert encoder.tokenizer.decode([int(sequence.ids[known[-2]])]) == '", "score": ['
+    assert (sequence.weights > 0).tolist() == (sequence.labels != -1).tolist()
+    assert sequence.weights[known[-2:]].tolist() == [2.0, 2.0]

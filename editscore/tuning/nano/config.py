@@ -55,7 +55,7 @@ class NanoConfig(BaseModel):
 
     architecture: NanoArchitecture = NanoArchitecture()
     seed: int = 7
-    minutes: float = 82.0
+    minutes: float = 80.0
     samples: int = 400_000
     vision_share: float = 0.1  # of both budgets, for the vision stage
     vision_images: int = 200_000
@@ -77,7 +77,7 @@ class NanoConfig(BaseModel):
     compare_weight: float = 0.3
     domain_weight: float = 0.1
     compare_layer: int = 3  # the auxiliary heads read the states after this many layers
-    outside_per_batch: int = 5  # edits outside the world, for the domain head alone
+    outside_per_batch: int = 8  # edits outside the world: for the domain head, half of them also for a prompt following of 0
     photo_share: float = 0.5  # of groups that may be drawn over photographs; EditWorld then does so for a quarter
     bare_photo_share: float = 0.06  # of groups that are a photograph under a global edit
     large_share: float = 0.12  # of groups drawn at 112 or 168 px and resized

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from editscore.tuning.nano.config import IMAGE_SIZE, TOKENS_PER_IMAGE, NanoConfig
-from editscore.tuning.nano.outside import OutsideEdits
+from editscore.tuning.nano.outside import OutsideEdit, OutsideEdits
 from editscore.tuning.nano.photographs import bare_photo_group
 from editscore.tuning.nano.sequences import Encoder, Ints, Rows, Sequence, pack
 from editscore.world import Group, SceneLabels, Split, edit_labels, sample_group, scene_labels
@@ -128,8 +128,8 @@ class BatchSource:
         builder = _BatchBuilder(self.encoder)
         for group in groups:
             builder.add_group(group)
-        for source, edited, instruction in self.outside.draw(number, groups):
-            builder.add_outside(source, edited, instruction)
+        for edit in self.outside.draw(number, groups):
+            builder.add_outside(edit)
         return builder.build(self.config.row_length)
 
 
@@ -168,9 +168,11 @@ class _BatchBuilder:
             self.edits.append((source, edited, number))
             self.changes.append((truth.changed, truth.target, truth.globals, truth.camera))
 
-    def add_outside(self, source: Pixels, edited: Pixels, instruction: str) -> None:
-        images = (self._add_image(source), self._add_image(edited))
-        self.outside.append(self._add_sequence(self.encoder.unanswered(self.encoder.sc_prompt(instruction)), images))
+    def add_outside(self, edit: OutsideEdit) -> None:
+        images = (self._add_image(edit.source), self._add_image(edit.edited))
+        prompt = self.encoder.sc_prompt(edit.instruction)
+        sequence = self.encoder.unfollowed(prompt, edit.phrase) if edit.phrase else self.encoder.unanswered(prompt)
+        self.outside.append(self._add_sequence(sequence, images))
 
     def build(self, row_length: int) -> Batch:
         rows = pack(self.sequences, self.images, self.encoder.image_pad, row_length)

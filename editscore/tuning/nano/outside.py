@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,8 @@ from editscore.world import Group
 
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
-OutsideEdit = tuple[Pixels, Pixels, str]
 
-ABSENT_SHARE: Final = 0.3  # of the edits outside that are the world's own pictures under another scene's instruction
+ABSENT_SHARE: Final = 0.5  # of the edits outside that are the world's own pictures under another scene's instruction
 
 TRIES: Final = 4  # per edit wanted: a drawn instruction may fit every scene of the batch
 
@@ -100,6 +99,25 @@ def local_edit(rng: Rng, source: Pixels, other: Pixels) -> Pixels:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
+class OutsideEdit(NamedTuple):
+    """Source, edited, instruction; `phrase` says that what is not there was not edited (empty for photographs: nothing is known)."""
+
+    source: Pixels
+    edited: Pixels
+    instruction: str
+    phrase: str = ""
+
+
+def unfollowed_phrase(group: Group) -> str:
+    """The oracle's words for a group's operations when nothing was done."""
+    parts = []
+    for operation in group.operations:
+        target = group.scene.find(operation.target)
+        if target is not None:
+            parts.append(f"{target.name} {'not extracted' if operation.kind == 'extract' else 'unchanged'}")
+    return ", ".join(parts)
+
+
 def _absent(group: Group, other: Group) -> bool:
     """Whether none of what the other group's instruction is about is in this group."""
     names = {thing.name for thing in group.scene.objects}
@@ -124,10 +142,11 @@ class OutsideEdits:
             other = local[int(rng.integers(len(local)))]
             if self.photos and rng.random() >= ABSENT_SHARE:
                 source, stranger = varied_crop(rng, self.photos), varied_crop(rng, self.photos)
-                drawn.append((source, local_edit(rng, source, stranger), other.instruction))
+                drawn.append(OutsideEdit(source, local_edit(rng, source, stranger), other.instruction))
                 continue
             strangers = [group for group in groups if _absent(group, other)]
             if strangers:
                 group = strangers[int(rng.integers(len(strangers)))]
-                drawn.append((group.source, group.edits[0].image, other.instruction))
+                edited = group.edits[int(rng.integers(len(group.edits)))].image
+                drawn.append(OutsideEdit(group.source, edited, other.instruction, unfollowed_phrase(other)))
         return drawn

@@ -33,6 +33,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 NO_LABEL = -1
 PROMPT, REASONED, DIRECT = 0, 1, 2
+UNKNOWN_REST = "; rest kept"  # stands after a phrase whose second half is not known
 
 
 class Sequence(NamedTuple):
@@ -138,6 +139,16 @@ class Encoder:
             weights,
             len(prompt),
         )
+
+    def unfollowed(self, prompt: Ints, phrase: str) -> Sequence:
+        """An answer of which only the phrase and a prompt following of 0 are known; the rest has no label."""
+        sequence = self.answered(prompt, phrase + UNKNOWN_REST, (0, 0))
+        start, words = len(prompt), len(self.text(phrase))
+        first = start + len(self.text(phrase + UNKNOWN_REST)) + 1
+        known = np.zeros(len(sequence.ids), bool)
+        known[start : start + words] = known[first] = known[-3] = True
+        labels, weights = np.where(known, sequence.labels, NO_LABEL), np.where(known, sequence.weights, np.float32(0))
+        return sequence._replace(labels=labels, weights=weights)
 
 
 class Rows(NamedTuple):

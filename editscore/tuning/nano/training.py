@@ -60,6 +60,7 @@ class Run:
             self.progress = self._checkpoint.progress
             self.model.load_state_dict(self._checkpoint.part("model"))
             self.heads.load_state_dict(self._checkpoint.part("heads"))
+            self.say(f"resumed the {self.progress.stage} stage at step {self.progress.step}, configuration {config.digest[:16]}")
 
     @property
     def modules(self) -> list[tuple[str, nn.Module]]:
