@@ -27,7 +27,9 @@ test-slow: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m slow
 
 bench: $(READY)
-	$(PY) benchmarks/run_all.py
+	for file in benchmarks/ops/bench_*.py benchmarks/stages/bench_*.py; do \
+	  OMP_WAIT_POLICY=PASSIVE $(PY) -m $$(echo $${file%.py} | tr / .) || exit 1; \
+	done
 
 nano: $(READY)
 	$(PY) -m editscore.tuning.nano
