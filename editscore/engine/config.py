@@ -15,7 +15,7 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_rows: int = Field(default=1024, ge=1)
+    max_rows: int = Field(default=2048, ge=1)
     prefill_tokens: int = Field(default=8192, ge=1)
     image_patches: int = Field(default=8192, ge=1)
     kv_memory_mb: int = Field(default=2048, ge=1)

@@ -73,7 +73,7 @@ class KVStore:
         ids = np.asarray(pages, np.int32).ravel()
         if not len(ids):
             return
-        if ids.min() <= NULL_PAGE or ids.max() >= self.num_pages or not self._is_used[ids].all() or len(np.unique(ids)) != len(ids):
+        if ids.min() <= NULL_PAGE or ids.max() >= self.num_pages or not self._is_used[ids].all() or len(set(ids.tolist())) != len(ids):
             raise ValueError("pages: names a page that is not allocated, or one twice")
         if clear:
             index = torch.from_numpy(ids.astype(np.int64)).to(self.k.device)

@@ -24,6 +24,10 @@ from editscore.types import ImagePart, InvalidInputError, Message
 _MARK = re.compile("\ue000(\\d+)\ue001")
 
 
+# Builds of conversations (roles and kinds of parts) whose rendering is kept.
+MAX_RENDERED = 256
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A rendered conversation: tokens [n], M-RoPE positions [3, n], and where each image's tokens begin (start, count)."""
@@ -55,6 +59,7 @@ class ChatTokenizer:
         names = sorted(self._special, key=len, reverse=True)
         self._split = re.compile("|".join([_MARK.pattern.replace("(", "(?:"), *map(re.escape, names)]))
         self._image_token_id = image_token_id
+        self._rendered: dict[tuple[tuple[str, ...], ...], str] = {}
 
     @property
     def tokenizer_json(self) -> str:
@@ -79,10 +84,9 @@ class ChatTokenizer:
         """
         texts: list[str] = []
         content: list[Any] = [{"role": m.role, "content": self._content(m, texts)} for m in messages]
-        rendered = self.fast.apply_chat_template(content, tokenize=False, add_generation_prompt=True)
         tokens: list[int] = []
         spans: list[tuple[int, int, int]] = []
-        for token in self._tokens(str(rendered), texts):
+        for token in self._tokens(self._apply(content), texts):
             if token != self._image_token_id:
                 tokens.append(token)
                 continue
@@ -96,6 +100,15 @@ class ChatTokenizer:
         positions, next_position = mrope_positions(len(tokens), spans)
         image_spans = tuple((start, rows * columns) for start, rows, columns in spans)
         return Prompt(np.asarray(tokens, np.int64), positions, next_position, image_spans)
+
+    def _apply(self, content: list[Any]) -> str:
+        """The template over marks; as the texts are not in it, conversations of one build are rendered once."""
+        build = tuple((turn["role"], *(part["type"] for part in turn["content"])) for turn in content)
+        if build not in self._rendered:
+            if len(self._rendered) >= MAX_RENDERED:
+                self._rendered.clear()
+            self._rendered[build] = str(self.fast.apply_chat_template(content, tokenize=False, add_generation_prompt=True))
+        return self._rendered[build]
 
     def _content(self, message: Message, texts: list[str]) -> list[dict[str, str]]:
         parts: list[dict[str, str]] = []

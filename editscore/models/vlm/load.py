@@ -16,7 +16,7 @@ from editscore.models.vlm.chat import ChatTokenizer
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
 from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
 from editscore.models.vlm.images import read_pixel_rule
-from editscore.models.vlm.model import ATTENTION_NAME, ModelIdentity, VisionLanguageModel
+from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelIdentity, VisionLanguageModel
 from editscore.models.vlm.resolve import resolve
 
 FAMILIES = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration"}
@@ -107,6 +107,7 @@ def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
         raise MissingWeightsError(f"the weights of {folder} lack or misshape {len(lacking)} tensors: {', '.join(lacking[:8])}")
     if "sliding_attention" in (getattr(network.config.text_config, "layer_types", None) or ()):
         raise UnsupportedModelError(f"{folder} uses sliding-window attention")
+    network.model.visual.patch_embed = LinearPatchEmbed(network.model.visual.patch_embed.proj)
     return network.to(device).eval().requires_grad_(False), network.config
 
 
