@@ -84,6 +84,8 @@ class Run:
             self.progress.stage = "done"
 
     def _stage(self, stage: _VisionStage | _MainStage) -> None:
+        if self._used(stage) >= 1.0:
+            return
         optimizers = Optimizers(stage.modules, self.config)
         if self._checkpoint is not None:
             optimizers.load(self._checkpoint.part("optimizer"))
