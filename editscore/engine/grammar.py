@@ -63,6 +63,7 @@ class AnswerGrammar:
         self.text_masks: dict[int, Mask] = {}
         self.option_ids = [self._single_tokens(part) for part in self.shape.constrained]
         self.option_masks = [self._mask(ids) for ids in self.option_ids]
+        self.after_choice = [self._after_choice(part) for part in range(len(self.shape.parts) + 1)]
         self._matcher: LLMatcher | None = None
         if self.shape.constrained:
             self._matcher = LLMatcher(tokenizer.ll, LLMatcher.grammar_from_regex(self.shape.regex), log_level=0)
@@ -87,7 +88,7 @@ class AnswerGrammar:
             mask[token // 32] |= np.uint32(1 << (token % 32))
         return mask.view(np.int32)
 
-    def after_choice(self, part: int) -> Sequence[int]:
+    def _after_choice(self, part: int) -> tuple[int, ...]:
         """Tokens to force behind a choice that was one token, when `part` follows it.
 
         The whole literal where it stands between such choices or ends the answer; else its first token, for the last ones may
@@ -96,7 +97,7 @@ class AnswerGrammar:
         following = self.shape.parts[part] if part < len(self.shape.parts) else None
         if not isinstance(following, Literal):
             return ()
-        tokens = self.tokenizer.ll.tokenize_str(following.text)
+        tokens = tuple(self.tokenizer.ll.tokenize_str(following.text))
         is_clear = part + 1 == len(self.shape.parts) or bool(self.option_ids[part + 1 : part + 2] and self.option_ids[part + 1])
         return tokens if is_clear else tokens[:1]
 
@@ -195,7 +196,7 @@ class AnswerState:
         if chosen is not None:
             self.reader.choose(chosen[0].options[chosen[1].index(token)])
             self._settle()
-            self._force(self.grammar.after_choice(self.reader.part))
+            self._force(self.grammar.after_choice[self.reader.part])
             self.extend_forced()
             return 0
         if token in tokenizer.eos_token_ids:
