@@ -181,7 +181,7 @@ Draw Sampler::draw_unfiltered(const Row& row, uint64_t bits) {
 }
 
 int64_t Sampler::find_at_least(const Row& row, float bound) {
-    s_.ids.resize(static_cast<size_t>(row.vocabulary) + 1);  // the loop writes one entry past those that it counts
+    s_.ids.resize(static_cast<size_t>(row.vocabulary));
     return loops_.find_at_least(row.x, row.vocabulary, bound, s_.ids.data());
 }
 

@@ -41,8 +41,7 @@ struct SampleLoops {
     bool (*column_maxima)(const float* x, int64_t count, float* column_max);
     // Sum of token_weight over the tokens.
     int64_t (*sum_weights)(const float* x, int64_t count, float best, float scale);
-    // Writes t for every token t with x[t] >= bound, ascending, and returns how many; `ids` has room for
-    // count + 1, since the loop writes before it knows whether to keep.
+    // Writes t for every token t with x[t] >= bound, ascending, and returns how many; `ids` has room for `count`.
     int64_t (*find_at_least)(const float* x, int64_t count, float bound, int32_t* ids);
     void (*from_bfloat16)(const uint16_t* bits, int64_t count, float* x);
     void (*from_float16)(const uint16_t* bits, int64_t count, float* x);
