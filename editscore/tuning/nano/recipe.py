@@ -17,7 +17,7 @@ from editscore.tuning.nano.training import Run
 from editscore.types import Sampling
 
 PACKAGE_FOLDER: Final = Path(__file__).parents[2] / "models" / "vlm" / "nano"
-# Chosen on development groups: see the model card.
+# As published. On 104 development groups temperatures of .35 to .7 were within .015 of each other at K=1 and K=4.
 SAMPLING: Final = Sampling(temperature=0.7, top_p=0.9, top_k=20)
 
 
