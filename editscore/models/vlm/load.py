@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelId
 from editscore.models.vlm.resolve import resolve
 
 FAMILIES = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration"}
+SILENT_BYTES = 500_000_000
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,6 +81,22 @@ def _choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torc
     return DTYPES[dtype]
 
 
+@contextmanager
+def _progress_bar_for(folder: Path) -> Iterator[None]:
+    """Transformers' bar while large weights load; for small ones it would be over before it is read."""
+    from transformers.utils import logging
+
+    is_large = sum(path.stat().st_size for path in folder.glob("*.safetensors")) > SILENT_BYTES
+    was_enabled = logging.is_progress_bar_enabled()
+    if was_enabled and not is_large:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     import transformers
 
@@ -91,15 +110,16 @@ def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
         found = f" (found {', '.join(others)}, which is not read: only safetensors are)" if others else ""
         raise MissingWeightsError(f"{folder} holds no *.safetensors{found}")
     try:
-        network, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
-            output_loading_info=True,
-        )
+        with _progress_bar_for(folder):
+            network, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
+                output_loading_info=True,
+            )
     except (OSError, SafetensorError) as error:
         raise MissingWeightsError(f"the weights of {folder} cannot be read: {str(error).splitlines()[0]}") from error
     lacking = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
