@@ -12,6 +12,7 @@ import numpy as np
 
 from editscore.data import atomic_write
 from editscore.stats import PairCounts, count_pairs, group_pairs
+from editscore.tuning.nano.config import IMAGE_SIZE
 from editscore.tuning.nano.domain import warned_shares
 from editscore.tuning.nano.evaluation import (
     DIMENSIONS,
@@ -27,6 +28,8 @@ from editscore.world import TASKS, Group, sample_group, world_version
 
 NUM_GROUPS: Final = 240
 NUM_PASSES: Final = 8
+LARGE_SIZE: Final = 256
+NOTES: Final = "notes.md"  # in the run's folder: what a log does not say, for the card
 # The columns of a verdict that each kind of fault is judged by.
 FAULT_COLUMNS: Final = {"edit": [0], "collateral": [1], "quality": [2, 3]}
 
@@ -45,9 +48,9 @@ class Figures(msgspec.Struct, frozen=True):
     warned: dict[str, float]
 
 
-def report_groups(num: int, seed: int) -> list[Group]:
+def report_groups(num: int, seed: int, size: int = IMAGE_SIZE) -> list[Group]:
     """Unseen groups of four edits, the tasks in turn."""
-    return [sample_group("report", index, seed=seed, task_type=TASKS[index % len(TASKS)]) for index in range(num)]
+    return [sample_group("report", index, seed=seed, task_type=TASKS[index % len(TASKS)], size=size) for index in range(num)]
 
 
 def measure(run: Any, threshold: float, sampling: Sampling, num_passes: int = NUM_PASSES) -> Figures:
@@ -57,6 +60,9 @@ def measure(run: Any, threshold: float, sampling: Sampling, num_passes: int = NU
     sampled = sampled_scores(run.model, run.encoder, groups, num_passes, sampling, seed=config.seed)
     expected = expected_scores(run.model, run.encoder, groups)
     tables = {f"K={k}": average_tables([pair_table(s, groups) for s in split_passes(sampled, k)]) for k in (1, 4, 8) if k <= num_passes}
+    large = report_groups(NUM_GROUPS // 3, config.world_seed, LARGE_SIZE)
+    sampled_large = sampled_scores(run.model, run.encoder, large, min(4, num_passes), sampling, seed=config.seed)
+    tables[f"K=4, a third of the groups, drawn at {LARGE_SIZE} px"] = average_tables([pair_table(sampled_large, large)])
     tables["E"] = average_tables([pair_table(expected, groups)])
     most = sampled.mean(1)
     return Figures(
@@ -199,5 +205,8 @@ def write_card(folder: Path, run: Any, figures: Figures) -> None:
         f"`{run.config.digest[:16]}`. `training_log.txt`, `curve.csv` and `training.json` beside this file are of that run.",
         "",
     ]
+    notes = run.folder / NOTES
+    if notes.exists():
+        lines += [notes.read_text(encoding="utf-8")]
     with atomic_write(folder / "README.md") as file:
         file.write("\n".join(lines).encode())

@@ -12,7 +12,7 @@ from torch import nn
 
 from editscore.tuning.nano.evaluation import prompt_states
 from editscore.tuning.nano.examples import Pixels
-from editscore.tuning.nano.outside import local_edit, photo_crop
+from editscore.tuning.nano.outside import is_about_absent, local_edit, photo_crop
 from editscore.tuning.nano.photographs import GLOBAL_TASKS, bare_photo_group, training_photos
 from editscore.tuning.nano.sequences import Encoder
 from editscore.world import TASKS, Group, Split, load_photos, plan_group, sample_group, words_of
@@ -71,6 +71,13 @@ def local_edits(split: Split, num: int, seed: int, photos: tuple[Pixels, ...]) -
     return edits
 
 
+def absent_edits(split: Split, num_groups: int, seed: int) -> list[Edit]:
+    """Edits of EditWorld under another group's instruction, none of whose objects is in the picture."""
+    groups = [sample_group(split, index, seed=seed, num_edits=1) for index in range(num_groups)]
+    pairs = zip(groups, groups[num_groups // 3 :] + groups[: num_groups // 3], strict=True)
+    return [(g.source, g.edits[0].image, other.instruction) for g, other in pairs if is_about_absent(g, other)]
+
+
 def choose_threshold(model: Any, head: nn.Linear, encoder: Encoder, seed: int) -> float:
     """The logit below which a sample is warned about, from development edits: plain, over photographs, and of photographs."""
     photos = training_photos()
@@ -83,7 +90,10 @@ def choose_threshold(model: Any, head: nn.Linear, encoder: Encoder, seed: int) -
 def warned_shares(model: Any, head: nn.Linear, encoder: Encoder, threshold: float, seed: int) -> dict[str, float]:
     """Shares of report edits that are warned about. The photographs were never trained on."""
     photos = load_photos("report")
-    kinds = {"EditWorld edits": world_edits("report", NUM_GROUPS, seed)}
+    kinds = {
+        "EditWorld edits": world_edits("report", NUM_GROUPS, seed),
+        "EditWorld edits under an instruction about objects that are not there": absent_edits("report", NUM_GROUPS, seed),
+    }
     if photos:
         kinds["EditWorld edits, a quarter over held-out photographs"] = world_edits("report", NUM_GROUPS, seed + 1, photos)
         kinds["global edits of held-out photographs"] = bare_photo_edits("report", NUM_GROUPS, seed, photos)

@@ -118,7 +118,7 @@ def unfollowed_phrase(group: Group) -> str:
     return ", ".join(parts)
 
 
-def _absent(group: Group, other: Group) -> bool:
+def is_about_absent(group: Group, other: Group) -> bool:
     """Whether none of what the other group's instruction is about is in this group."""
     names = {thing.name for thing in group.scene.objects}
     meant = {thing.name for operation in other.operations if (thing := other.scene.find(operation.target)) is not None}
@@ -144,7 +144,7 @@ class OutsideEdits:
                 source, stranger = varied_crop(rng, self.photos), varied_crop(rng, self.photos)
                 drawn.append(OutsideEdit(source, local_edit(rng, source, stranger), other.instruction))
                 continue
-            strangers = [group for group in groups if _absent(group, other)]
+            strangers = [group for group in groups if is_about_absent(group, other)]
             if strangers:
                 group = strangers[int(rng.integers(len(strangers)))]
                 edited = group.edits[int(rng.integers(len(group.edits)))].image
