@@ -127,7 +127,8 @@ def _score_rest(options: BatchOptions, manifest: Manifest, scorer: SampleScorer,
     rest = [row for row in manifest.rows if row.index not in scores]
     samples = [row.sample for row in rest if row.sample is not None]
     keys = [_key(row) for row in rest]  # before the files are read: a later change then shows
-    with open_progress(len(manifest.rows), done=len(scores)) as progress:
+    failed = sum(score.status is not Status.OK for score in scores.values())
+    with open_progress(len(manifest.rows), done=len(scores), failed=failed) as progress:
         for place, score in scorer.score_iter(samples, passes=options.passes):
             row = rest[place]
             if score.status in _TRIED_AGAIN:

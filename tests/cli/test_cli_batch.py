@@ -67,7 +67,9 @@ def test_bad_rows_do_not_end_the_run(pairs: Path, editscore_command: Command, ca
     for number, ((_, words), row) in enumerate(zip(bad, rows[1:-1], strict=True), start=2):
         assert row["status"] == ("error" if "told" in words else "invalid_input") and row["overall"] is None
         assert row["message"].startswith(f"pairs.jsonl:{number}: ") and words.format(folder=pairs) in row["message"]
-    assert "12 samples: 9 invalid_input, 2 ok, 1 error" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "12 samples: 9 invalid_input, 2 ok, 1 error" in shown.out
+    assert "12/12 done, 10 failed, " in shown.err  # rows that the manifest's reader rejected count, too
 
 
 @pytest.mark.parametrize(
