@@ -43,10 +43,10 @@ def open_scorer(options: ScorerOptions) -> SampleScorer:
     """Load the model and return its scorer. Raises InvalidInputError naming the option at fault."""
     from editscore.scoring import load
 
-    if options.model == "nano" or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar over 6 MB of weights, or in a log file, is noise
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # in a log file a bar is noise
 
     return load(
         options.model,
