@@ -85,10 +85,10 @@ def show(console: Console, cases: list[Case], scores: list[Score]) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for name, width in (("instruction", 26), ("made by", 12)) if not wide else (("task", 17), ("instruction", 44), ("made by", 20)):
         table.add_column(name, width=width, overflow="ellipsis", no_wrap=True)
-    for name, width in (("true", 4), ("score", 5), ("", 4), ("edit", 4), ("same", 4), ("real", 4), ("clean", 5)):
+    for name, width in (("oracle", 6), ("score", 5), ("", 4), ("edit", 4), ("same", 4), ("real", 4), ("clean", 5)):
         table.add_column(name, justify="right", no_wrap=True, width=width)
     for case, score in zip(cases, scores, strict=True):
-        oracle = f"{case.truth['overall']:.1f}" if case.truth else ""
+        oracle = f"{case.truth['overall']:.1f}" if case.truth else "-"
         means = (score.prompt_following, score.consistency, score.naturalness, score.artifacts)
         overall = "-" if score.overall is None else f"[bold]{score.overall:.1f}[/]"
         spread = "" if score.spread.overall is None else f"[dim]\N{PLUS-MINUS SIGN}{score.spread.overall:.1f}[/]"
@@ -98,6 +98,7 @@ def show(console: Console, cases: list[Case], scores: list[Score]) -> None:
     console.print(table)
     pairs = list(zip(scores[::2], scores[1::2], strict=True))
     right = sum((better.overall or 0.0) > (worse.overall or 0.0) for better, worse in pairs)
+    console.print("[dim]oracle: EditWorld's true overall; photographs have no oracle (-). score: nano's overall[/]", soft_wrap=True)
     console.print("[dim]edit: prompt following, same: consistency, real: naturalness, clean: no artifacts; all 0 to 10[/]", soft_wrap=True)
     console.print(f"The better edit of a pair got the higher score in {right} of {len(pairs)} pairs.")
 
