@@ -62,6 +62,8 @@ def score(
     cache: Cache = True,
 ) -> int:
     """Score one edit, or all edits of a manifest."""
+    if judge is not None:
+        _check_judge(judge)
     options = ScorerOptions(model=model, adapter=adapter, judge=judge, device=device, dtype=dtype, seed=seed, use_cache=cache)
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
@@ -71,6 +73,14 @@ def score(
             raise InvalidInputError("usage", "--json goes with one edit; --output is JSON lines already")
         return score_manifest(_batch(input, output, report, passes, options), open_scorer=open_scorer)
     return score_one(_single(source, edited, instruction, report, passes, options, json), open_scorer=open_scorer)
+
+
+def _check_judge(judge: str) -> None:
+    """Names an unknown judge before torch is loaded, which takes seconds."""
+    from editscore.judges import JUDGES
+
+    if judge not in JUDGES:
+        raise InvalidInputError("judge", f"{judge!r} is none of {', '.join(JUDGES)}")
 
 
 def _batch(input: Path | None, output: Path | None, report: Path | None, passes: int, options: ScorerOptions) -> BatchOptions:

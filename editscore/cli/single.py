@@ -11,7 +11,8 @@ import msgspec
 from editscore.cli.exits import DONE, FAILED
 from editscore.cli.scorers import OpenScorer, ScorerOptions
 from editscore.cli.targets import check_target
-from editscore.types import EditSample, Score, Status
+from editscore.data import load_sample
+from editscore.types import EditSample, InvalidInputError, Score, Status
 
 
 class SingleOptions(msgspec.Struct, frozen=True):
@@ -31,12 +32,9 @@ def score_one(options: SingleOptions, *, open_scorer: OpenScorer) -> int:
     if options.report is not None:
         check_target(options.report, "report")
     sample = EditSample(source=options.source, edited=options.edited, instruction=options.instruction)
-    with open_scorer(options.scorer) as scorer:
-        started = time.perf_counter()
-        ((_, score),) = scorer.score_iter([sample], passes=options.passes)
-        seconds = time.perf_counter() - started
-        if options.report is not None:
-            _write_report(options, sample, score)
+    score, seconds = _judge(sample, options, open_scorer)
+    if options.report is not None:
+        _write_report(options, sample, score)
     if options.as_json:
         sys.stdout.write(msgspec.json.encode(score).decode() + "\n")
     else:
@@ -46,6 +44,21 @@ def score_one(options: SingleOptions, *, open_scorer: OpenScorer) -> int:
 
         Console(highlight=False).print(score_table(score, options, seconds))
     return DONE if score.status is Status.OK else FAILED
+
+
+def _judge(sample: EditSample, options: SingleOptions, open_scorer: OpenScorer) -> tuple[Score, float]:
+    """The score and the seconds it took. The input is read first: opening a model takes seconds, a wrong path need not wait for it."""
+    started = time.perf_counter()
+    try:
+        sample = load_sample(sample)
+    except InvalidInputError as error:
+        judge, seed = options.scorer.judge or "", options.scorer.seed
+        failed = Score(id="0", status=Status.INVALID_INPUT, message=str(error), judge=judge, seed=seed)
+        return failed, time.perf_counter() - started
+    with open_scorer(options.scorer) as scorer:
+        started = time.perf_counter()
+        ((_, score),) = scorer.score_iter([sample], passes=options.passes)
+        return score, time.perf_counter() - started
 
 
 def _write_report(options: SingleOptions, sample: EditSample, score: Score) -> None:

@@ -13,11 +13,16 @@ from editscore.report import DIMENSIONS, typical_pass
 from editscore.types import PassScore, Score, Status
 
 _BAR_CELLS = 20
+_WARNINGS = {
+    "out_of_domain": "the judge was not trained on such images or words; do not trust these numbers",
+    "size_differs": "the two images differ in width or height",
+    "reasoning_closed": "the judge's reasoning was cut at its limit in at least one pass; the numbers were asked for after that",
+}
 _SIDES = {"prompt_following": ("sc_raw", 0), "consistency": ("sc_raw", 1), "naturalness": ("pq_raw", 0), "artifacts": ("pq_raw", 1)}
 
 
 def score_table(score: Score, options: SingleOptions, seconds: float) -> RenderableType:
-    """Overall and the four dimensions with spread and passes, the reasons of a typical pass, warnings, and who judged."""
+    """Overall and the dimensions with spread and passes, the reasons of a typical pass, warnings, and who judged."""
     parts: list[RenderableType] = [
         Text(plain(options.instruction), style="bold"),
         Text(plain(f"{options.source} -> {options.edited}"), style="dim"),
@@ -29,7 +34,7 @@ def score_table(score: Score, options: SingleOptions, seconds: float) -> Rendera
     one = typical_pass(score)
     if one is not None:
         parts += _reasons(one)
-    parts += [Text(f"warning: {plain(warning)}", style="yellow") for warning in score.warnings]
+    parts += [Text(f"warning: {explained(warning)}", style="yellow") for warning in score.warnings]
     failed = f", {score.num_failed_passes} failed" if score.num_failed_passes else ""
     model = f"{plain(options.scorer.model)} {score.identity.model[:12]}".strip()
     facts = f"{score.judge or 'judge'}, {model}, {options.passes} passes{failed}, seed {options.scorer.seed}, {seconds:.1f} s"
@@ -37,15 +42,22 @@ def score_table(score: Score, options: SingleOptions, seconds: float) -> Rendera
     return Group(*parts)
 
 
+def explained(warning: str) -> str:
+    """The warning's name, and what it means where that is known."""
+    return ": ".join([plain(warning), *([_WARNINGS[warning]] if warning in _WARNINGS else [])])
+
+
 def _numbers(score: Score) -> Table:
+    """Overall and the dimensions that the judge sets."""
+    dimensions = {name: label for name, label in DIMENSIONS.items() if getattr(score, name) is not None}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("0 to 10")
     table.add_column("mean", justify="right")
     table.add_column("spread", justify="right")
-    table.add_column("passes, raw")
+    table.add_column("passes, raw" if dimensions else "")
     table.add_row(Text("Overall", style="bold"), bar(score.overall), _mean(score.overall), _spread(score.spread.overall), "")
-    for name, label in DIMENSIONS.items():
+    for name, label in dimensions.items():
         side, place = _SIDES[name]
         raw = [getattr(one, side) for one in score.passes]
         passes = Text(" ".join("-" if pair is None else f"{pair[place]:g}" for pair in raw), style="dim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -11,8 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from editscore.cli import main
+from editscore.cli.single import SingleOptions
+from editscore.cli.tables import score_table
+from editscore.report import DIMENSIONS
+from editscore.types import Score, Status
 
 Command = Callable[..., int]
 
@@ -95,6 +101,58 @@ def test_a_failed_sample_is_1(
     assert "no score: invalid_input: source: gone.png: No such file" in capsys.readouterr().out.replace("\n", " ")
     assert editscore_command(*ONE, "parse_failed please", "--json") == 1
     assert json.loads(capsys.readouterr().out)["overall"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "words"),
+    [
+        ({"--source": "gone.png"}, 1, "source: gone.png: No such file"),
+        ({"--instruction": " "}, 1, "instruction: is empty"),
+        ({"--judge": "nobody"}, 2, "editscore: judge: 'nobody' is none of pointwise"),
+        ({"--judge": "nobody", "--source": "gone.png"}, 2, "editscore: judge: 'nobody'"),
+    ],
+)
+def test_bad_input_of_one_edit_is_told_before_torch_loads(pairs: Path, changed: dict[str, str], code: int, words: str) -> None:
+    options = {"--source": "0.png", "--edited": "1.png", "--instruction": "x", "--report": "page.html", **changed}
+    tokens = ["score", *(token for pair in options.items() for token in pair)]
+    script = f"import sys; from editscore.cli import main; code = main({tokens!r}); print('torch' in sys.modules, code)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=pairs)
+    assert done.stdout.splitlines()[-1] == f"False {code}", done.stderr
+    assert words in " ".join((done.stdout + done.stderr).split())
+    assert (pairs / "page.html").exists() == (code == 1)  # a sample that failed has its card, bad usage writes nothing
+
+
+def test_an_unknown_judge_of_a_manifest_is_told_before_torch_loads(pairs: Path) -> None:
+    tokens = ["score", "--input", "pairs.jsonl", "--output", "out.jsonl", "--judge", "nobody"]
+    script = f"import sys; from editscore.cli import main; code = main({tokens!r}); print('torch' in sys.modules, code)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=pairs)
+    assert done.stdout.splitlines()[-1] == "False 2" and "judge: 'nobody'" in done.stderr
+    assert not list(pairs.glob("out*"))
+
+
+def shown(score: Score) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(score_table(score, SingleOptions("a.png", "b.png", "x"), 1.0))
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("warning", "words"), [("out_of_domain", "was not trained on"), ("size_differs", "width or height"), ("reasoning_closed", "its limit")]
+)
+def test_a_warning_says_what_it_means(warning: str, words: str) -> None:
+    (line,) = [line for line in shown(Score(id="a", status=Status.OK, warnings=(warning,))).splitlines() if "warning" in line]
+    assert line.startswith(f"warning: {warning}: ") and words in line
+
+
+def test_a_warning_without_a_text_is_its_name() -> None:
+    assert "warning: new_one\n" in shown(Score(id="a", status=Status.OK, warnings=("new_one",)))
+
+
+def test_dimensions_that_the_judge_does_not_set_are_left_out() -> None:
+    only = shown(Score(id="a", status=Status.OK, overall=5.0))
+    assert "Overall" in only and not any(label in only for label in (*DIMENSIONS.values(), "passes, raw"))
+    two = shown(Score(id="a", status=Status.OK, overall=5.0, consistency=0.0))
+    assert [label for label in DIMENSIONS.values() if label in two] == [DIMENSIONS["consistency"]] and "passes, raw" in two
 
 
 def test_a_terminal_without_unicode_still_works(pairs: Path) -> None:
