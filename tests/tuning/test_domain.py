@@ -1,6 +1,6 @@
 """The judge's settings as the pointwise judge reads them, and the vocabulary that it warns by."""
 
-from editscore.judges import make_judge
+from editscore.judges import PointwiseConfig
 from editscore.tuning.nano.config import IMAGE_SIZE
 from editscore.tuning.nano.domain import instruction_words, local_edits
 from editscore.tuning.nano.export import judge_config
@@ -19,7 +19,9 @@ def test_instruction_words_cover_unseen_instructions_and_nothing_else():
 
 
 def test_the_pointwise_judge_takes_the_settings():
-    config = make_judge("pointwise", judge_config(-1.25, ("red", "circle"), Sampling(0.5, 0.9, 20))).config
+    settings = judge_config(-1.25, ("red", "circle"), Sampling(0.5, 0.9, 20))
+    assert settings.pop("judge") == "pointwise" and settings.pop("pixels") == {"resize": [IMAGE_SIZE, IMAGE_SIZE]}
+    config = PointwiseConfig.from_settings(settings)
     assert config.prompts == "nano" and config.score_range == 25 and config.on_limit == "close"
     assert config.domain.head == "in_domain" and config.domain.threshold == -1.25 and config.domain.vocabulary == ("red", "circle")
     assert config.sampling.temperature == 0.5
