@@ -24,7 +24,7 @@ from editscore.types import EditSample, Identity, InvalidInputError, Score, Stat
 MAX_ACTIVE = 64
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class _Job:
     """A sample on its way to a score. `sample` is resolved: both images are decoded."""
 
@@ -34,6 +34,9 @@ class _Job:
     seed: int
     future: Future[Score]
     is_cancelled: bool = False
+
+    def __repr__(self) -> str:
+        return repr(self.id)
 
 
 class LocalScorer:
@@ -55,6 +58,7 @@ class LocalScorer:
     ) -> None:
         if max_active < 1:
             raise InvalidInputError("max_active", f"{max_active} is below 1")
+        check_judge(judge)
         self._judge = judge
         self._cache = cache
         self._seed = _check_seed(seed)
@@ -71,7 +75,8 @@ class LocalScorer:
     # Scoring.
 
     def score(self, samples: Sequence[EditSample], passes: int = 4, seed: int | None = None) -> list[Score]:
-        """The scores in the order of the samples. Raises InvalidInputError for a wrong number of passes or seed only."""
+        """The scores in the order of the samples. Raises InvalidInputError for a wrong number of passes, a wrong seed,
+        and for what is no list of EditSample."""
         found = dict(self.score_iter(samples, passes, seed))
         return [found[place] for place in range(len(found))]
 
@@ -82,6 +87,7 @@ class LocalScorer:
         the engine. Leaving the loop early cancels the rest.
         """
         self._check(passes, seed)
+        _check_samples(samples)
         return self._iterate(iter(samples), passes, self._seed if seed is None else seed)
 
     def submit(self, sample: EditSample, passes: int = 4, seed: int | None = None) -> Future[Score]:
@@ -152,6 +158,7 @@ class LocalScorer:
                     has_more = entry is not None
                     if entry is not None:
                         place, sample = entry
+                        _check_sample(sample)
                         jobs[place] = job = self._submit(sample, sample.id or str(place), passes, seed)
                         job.future.add_done_callback(_announce(finished, place))
                 if not jobs:
@@ -255,6 +262,31 @@ class LocalScorer:
             identity=self._identity,
             seed=job.seed,
         )
+
+
+def check_judge(judge: object) -> None:
+    """Raises InvalidInputError for what is no judge; a class instead of its instance is none."""
+    if isinstance(judge, type) or not isinstance(judge, Judge):
+        raise InvalidInputError("judge", "needs name, prompts_digest and run")
+
+
+def _check_samples(samples: object) -> None:
+    """A list or tuple is checked as a whole before any work; what comes from another iterable, as it comes."""
+    if isinstance(samples, (EditSample, str, bytes)) or not isinstance(samples, Iterable):
+        raise InvalidInputError("samples", f"needs a list of EditSample, not {_kind(samples)}")
+    if isinstance(samples, (list, tuple)):
+        for sample in samples:
+            _check_sample(sample)
+
+
+def _check_sample(sample: object) -> None:
+    if not isinstance(sample, EditSample):
+        raise InvalidInputError("samples", f"needs a list of EditSample, not one that holds {_kind(sample)}")
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeio' else 'a'} {name}"
 
 
 def _announce(finished: queue.SimpleQueue[int], place: int) -> Callable[[Future[Score]], None]:
