@@ -8,24 +8,28 @@ from types import MappingProxyType
 from typing import Any
 
 from editscore.judges.aggregation import AGGREGATIONS, Summary, pass_overall, summarize, to_ten
-from editscore.judges.config import DomainConfig, PointwiseConfig, SamplingConfig
+from editscore.judges.config import DomainConfig, PointwiseConfig, SamplingConfig, named_errors
 from editscore.judges.domain import OUT_OF_DOMAIN
 from editscore.judges.pointwise import PointwiseJudge
-from editscore.judges.prompts import PROMPT_SETS, PromptSet
+from editscore.judges.prompts import PROMPT_SETS, PromptSet, edit_images
 from editscore.judges.protocol import Judge
 from editscore.judges.reading import Reading, read_completion, read_text
 from editscore.judges.refusal import is_refusal
 from editscore.types import InvalidInputError
 
-# Name -> the judge that a checkpoint's editscore.json (or an empty mapping) describes.
+# Name -> the judge that settings describe; an empty mapping means the defaults.
 JUDGES: Mapping[str, Callable[[Mapping[str, Any]], Judge]] = MappingProxyType({"pointwise": PointwiseJudge.from_settings})
 
 
 def make_judge(name: str, settings: Mapping[str, Any]) -> Judge:
-    """The judge of this name with these settings. Raises InvalidInputError for an unknown name or setting."""
+    """The judge of this name with these settings. Raises InvalidInputError for an unknown name or setting.
+
+    A factory may raise pydantic's ValidationError; it is turned into an InvalidInputError that names the setting.
+    """
     if name not in JUDGES:
-        raise InvalidInputError("judge", f"{name!r} is none of {', '.join(JUDGES)}")
-    return JUDGES[name](settings)
+        raise InvalidInputError("judge", f"no judge {name!r}; known: {', '.join(JUDGES)}")
+    with named_errors():
+        return JUDGES[name](settings)
 
 
 __all__ = [
@@ -41,6 +45,7 @@ __all__ = [
     "Reading",
     "SamplingConfig",
     "Summary",
+    "edit_images",
     "is_refusal",
     "make_judge",
     "pass_overall",

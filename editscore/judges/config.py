@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -75,9 +76,22 @@ class PointwiseConfig(BaseModel):
 
         Raises InvalidInputError naming the key that is unknown or has a wrong value.
         """
-        try:
+        with named_errors(cls):
             return cls.model_validate({key: value for key, value in settings.items() if key not in _OTHER_KEYS})
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise InvalidInputError(field, str(first["msg"])) from error
+
+
+@contextmanager
+def named_errors(config: type[BaseModel] | None = None) -> Iterator[None]:
+    """A pydantic ValidationError in the block becomes an InvalidInputError that names the setting.
+
+    `config`, where it is known, lists the names that would have been right.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] != "extra_forbidden":
+            raise InvalidInputError(field or "judge_settings", str(first["msg"])) from error
+        known = f"none of {', '.join(config.model_fields)}" if config and len(first["loc"]) == 1 else "no setting of this judge"
+        raise InvalidInputError("judge_settings", f"{field} is {known}") from error

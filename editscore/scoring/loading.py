@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from editscore.judges import Judge, make_judge
 from editscore.scoring.cache import ResultCache
-from editscore.scoring.local import MAX_ACTIVE, LocalScorer
+from editscore.scoring.local import MAX_ACTIVE, LocalScorer, check_judge
 from editscore.scoring.location import cache_folder
 from editscore.types import InvalidInputError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "editscore.json"
 DEFAULT_JUDGE = "pointwise"
+# Keys of editscore.json that are no judge's: read here and by the model's preprocessing.
+_OTHER_KEYS = ("judge", "pixels")
 
 
 def load(
@@ -40,17 +42,18 @@ def load(
     adapter: folder or hub id of a LoRA adapter. judge: a name, or a judge; None takes the checkpoint's own, else "pointwise".
     device: "cpu" (also for None), "cuda", "cuda:1". dtype: "float32", "bfloat16", "float16"; None fits the device.
     cache: True for the platform's cache folder, a folder, or None (or False) for none. seed: of calls that name none.
-    judge_settings: keys of editscore.json that replace the checkpoint's, such as {"aggregation": "average_first"}.
+    judge_settings: keys of editscore.json that replace the checkpoint's, such as {"aggregation": "average_first"}. The checkpoint's
+    own settings go to the judge that it names only; any other judge gets just `judge_settings`.
 
     Raises InvalidInputError naming what is wrong: model, adapter, judge, device, dtype or a key of the settings.
     """
     if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
         raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
     if isinstance(judge, str) or judge is None:
-        settings = {**read_settings(model, adapter), **(judge_settings or {})}
-        judge = make_judge(judge or str(settings.get("judge", DEFAULT_JUDGE)), settings)
+        judge = _make_judge(judge, read_settings(model, adapter), judge_settings or {})
     elif judge_settings:
         raise InvalidInputError("judge_settings", "go with the name of a judge, not with a judge that is made already")
+    check_judge(judge)  # before the model is loaded
     device = _check_device(device or "cpu")
 
     def make_engine() -> Engine:
@@ -62,6 +65,16 @@ def load(
 
     results = ResultCache(cache_folder() if cache is True else cache) if cache else None
     return LocalScorer(make_engine(), judge, cache=results, seed=seed, max_active=max_active, reload=make_engine)
+
+
+def _make_judge(name: str | None, checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> Judge:
+    for key in _OTHER_KEYS:
+        if key in settings:
+            raise InvalidInputError("judge_settings", f"{key} is no setting of a judge")
+    of_checkpoint = str(checkpoint.get("judge", DEFAULT_JUDGE))
+    if name is None or name == of_checkpoint:
+        settings = {**{key: value for key, value in checkpoint.items() if key not in _OTHER_KEYS}, **settings}
+    return make_judge(name or of_checkpoint, settings)
 
 
 def _check_device(device: str) -> str:

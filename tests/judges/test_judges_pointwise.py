@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_play import BLUE, RED, SAMPLE, WIDE, choices, is_sc, play, slot_answer, text_answer
+from pydantic import BaseModel, ConfigDict
 
+from editscore import judges
 from editscore.judges import JUDGES, Judge, PointwiseConfig, PointwiseJudge, make_judge
 from editscore.types import Completion, EditSample, FinishReason, ImagePart, InvalidInputError, Request, Status, Text, TextPart
 
@@ -233,7 +235,7 @@ def test_the_digest_sees_every_setting() -> None:
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"promts": "nano"}, "promts"),
+        ({"promts": "nano"}, "judge_settings"),
         ({"score_range": 0}, "score_range"),
         ({"sampling": {"temperature": -1}}, "sampling.temperature"),
         ({"on_limit": "maybe"}, "on_limit"),
@@ -247,7 +249,21 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], field: str) -> None:
 
 def test_judges_are_found_by_name() -> None:
     assert all(isinstance(make_judge(name, {}), Judge) and make_judge(name, {}).name == name for name in JUDGES)
-    with pytest.raises(InvalidInputError, match="pairwise"):
+    with pytest.raises(InvalidInputError, match=r"^judge: no judge 'pairwise'; known: pointwise$"):
         make_judge("pairwise", {})
     with pytest.raises(InvalidInputError, match="nanno"):
         make_judge("pointwise", {"prompts": "nanno"})
+    with pytest.raises(InvalidInputError, match=r"^judge_settings: promts is none of prompts, score_range, "):
+        make_judge("pointwise", {"promts": "nano"})
+
+
+def test_a_judge_of_ones_own_needs_no_error_handling(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        sides: int = 2
+
+    monkeypatch.setattr(judges, "JUDGES", {"coin": lambda settings: Config.model_validate(settings)})
+    with pytest.raises(InvalidInputError, match=r"^sides: Input should be a valid integer"):
+        make_judge("coin", {"sides": "many"})
+    with pytest.raises(InvalidInputError, match=r"^judge_settings: edges is no setting"):
+        make_judge("coin", {"edges": 1})

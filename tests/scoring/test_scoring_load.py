@@ -129,7 +129,10 @@ def test_the_judge_may_be_given(folder: Path) -> None:
         ("HTTPS://host/model", {}, "model", "remote scoring is not there yet"),
         ("no such model", {}, "model", "no such model"),
         (None, {"judge": "pairwise"}, "judge", "pairwise"),
-        (None, {"judge_settings": {"promts": "nano"}}, "promts", ""),
+        (None, {"judge_settings": {"promts": "nano"}}, "judge_settings", "promts"),
+        (None, {"judge_settings": {"judge": "pointwise"}}, "judge_settings", "judge"),
+        (None, {"judge": object()}, "judge", "needs name, prompts_digest and run"),
+        (None, {"judge": PointwiseJudge}, "judge", "needs name, prompts_digest and run"),
         (None, {"device": "gpu"}, "device", "gpu"),
         (None, {"dtype": "float8"}, "model", "float8"),
         (None, {"adapter": "no such adapter"}, "adapter", "no such adapter"),
@@ -141,6 +144,20 @@ def test_what_is_wrong_is_named(folder: Path, model: str | None, options: dict[s
         load(Path(folder) if model is None else model, **options)  # type: ignore[arg-type]
     assert caught.value.field == field
     assert says in str(caught.value)
+
+
+def test_the_checkpoints_settings_go_to_the_judge_that_it_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def make(settings: dict[str, Any]) -> PointwiseJudge:
+        given.append(dict(settings))
+        return PointwiseJudge()
+
+    monkeypatch.setattr("editscore.judges.JUDGES", {"pointwise": make, "coin": make})
+    for options in ({}, {"judge": "pointwise"}, {"judge": "coin", "judge_settings": {"sides": 3}}, {"judge": "coin"}):
+        load(folder, **options).close()
+    assert given[0] == given[1] and set(given[0]) == {"prompts", "score_range", "domain", *SHORT}
+    assert given[2:] == [{"sides": 3}, {}]
 
 
 def test_cuda_is_refused_where_there_is_none(folder: Path) -> None:
