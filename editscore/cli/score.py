@@ -80,7 +80,7 @@ def _check_judge(judge: str) -> None:
     from editscore.judges import JUDGES
 
     if judge not in JUDGES:
-        raise InvalidInputError("judge", f"{judge!r} is none of {', '.join(JUDGES)}")
+        raise InvalidInputError("judge", f"no judge {judge!r}; known: {', '.join(JUDGES)}")
 
 
 def _batch(input: Path | None, output: Path | None, report: Path | None, passes: int, options: ScorerOptions) -> BatchOptions:

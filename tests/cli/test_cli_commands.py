@@ -108,7 +108,7 @@ def test_a_failed_sample_is_1(
     [
         ({"--source": "gone.png"}, 1, "source: gone.png: No such file"),
         ({"--instruction": " "}, 1, "instruction: is empty"),
-        ({"--judge": "nobody"}, 2, "editscore: judge: 'nobody' is none of pointwise"),
+        ({"--judge": "nobody"}, 2, "editscore: judge: no judge 'nobody'; known: pointwise"),
         ({"--judge": "nobody", "--source": "gone.png"}, 2, "editscore: judge: 'nobody'"),
     ],
 )

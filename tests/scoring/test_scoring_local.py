@@ -158,12 +158,31 @@ def test_a_judge_goes_on_while_others_wait() -> None:
     assert places and max(places) < len(seen) // 2
 
 
-def test_the_same_question_is_asked_once() -> None:
-    engine = FakeEngine()
+class PatientEngine(FakeEngine):
+    """Answers nothing before every sample is in, and then lets a few steps pass in which the driver can take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_in = threading.Event()
+        self.num_held = 0
+
+    def step(self) -> list[tuple[int, Completion]]:
+        assert self.all_in.wait(30)
+        self.num_held += 1
+        return super().step() if self.num_held > 3 else []
+
+
+def test_the_same_question_in_flight_is_asked_once() -> None:
+    engine = PatientEngine()
     one = samples(1)[0]
     other = EditSample(image(50), one.edited, "another source, the same edited image")
+
+    def edits() -> Iterator[EditSample]:
+        yield from (one, one, other, one)
+        engine.all_in.set()
+
     with scorer(engine) as judge:
-        scores = judge.score([one, one, other, one], passes=3)
+        scores = dict(judge.score_iter(edits(), passes=3))
     assert len(set(engine.passes_asked)) == len(engine.passes_asked) == 3 * (2 + 1)
     assert scores[0].overall == scores[1].overall == scores[3].overall
     assert [p.pq_raw for p in scores[2].passes] == [p.pq_raw for p in scores[0].passes]
