@@ -109,7 +109,7 @@ def test_a_failed_sample_is_1(
         ({"--source": "gone.png"}, 1, "source: gone.png: No such file"),
         ({"--instruction": " "}, 1, "instruction: is empty"),
         ({"--judge": "nobody"}, 2, "editscore: judge: no judge 'nobody'; known: pointwise"),
-        ({"--judge": "nobody", "--source": "gone.png"}, 2, "editscore: judge: 'nobody'"),
+        ({"--judge": "nobody", "--source": "gone.png"}, 2, "editscore: judge: no judge 'nobody'"),
     ],
 )
 def test_bad_input_of_one_edit_is_told_before_torch_loads(pairs: Path, changed: dict[str, str], code: int, words: str) -> None:
@@ -126,7 +126,7 @@ def test_an_unknown_judge_of_a_manifest_is_told_before_torch_loads(pairs: Path) 
     tokens = ["score", "--input", "pairs.jsonl", "--output", "out.jsonl", "--judge", "nobody"]
     script = f"import sys; from editscore.cli import main; code = main({tokens!r}); print('torch' in sys.modules, code)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=pairs)
-    assert done.stdout.splitlines()[-1] == "False 2" and "judge: 'nobody'" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False 2" and "judge: no judge 'nobody'" in done.stderr
     assert not list(pairs.glob("out*"))
 
 
