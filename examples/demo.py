@@ -29,6 +29,7 @@ from editscore.world import MAX_EDITS, TASKS, load_photos, sample_group, world_v
 
 PASSES = 4
 PHOTO_SIDE = 448
+WORLD_SIDE = 252
 FOLDER = Path("demo")
 
 PHOTO_CASES: tuple[tuple[str, str, tuple[tuple[str, edits.Edit], ...]], ...] = (
@@ -56,7 +57,7 @@ def world_cases() -> list[Case]:
     """For each of the thirteen tasks a good edit and a poor one, by two of the eleven simulated editors."""
     cases = []
     for index, task in enumerate(TASKS):
-        group = sample_group("report", index, seed=11, task_type=task, num_edits=MAX_EDITS)
+        group = sample_group("report", index, seed=11, task_type=task, num_edits=MAX_EDITS, size=WORLD_SIDE)
         ranked = sorted(group.edits, key=lambda edit: edit.verdict.overall)
         for edit, is_better in ((ranked[-1], True), (ranked[len(ranked) // 3], False)):
             verdict = edit.verdict
