@@ -15,7 +15,7 @@ from editscore.cli.scorers import OpenScorer, ScorerOptions, open_scorer
 from editscore.types import EditSample, InvalidInputError, Status
 
 _NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "llguidance", "json-repair", "numpy", "pillow", "msgspec", "pydantic")
-_OPTIONAL = {"triton": "pip install 'editscore[gpu]'", "peft": "pip install peft", "pyarrow": "pip install 'editscore[data]'"}
+_OPTIONAL = {"triton": "pip install triton", "peft": "pip install peft", "pyarrow": "pip install 'editscore[data]'"}
 _ARCHITECTURES = ("qwen2_5_vl", "qwen3_vl")
 
 
