@@ -1,26 +1,48 @@
 """What the engine does about attention in one call of the model: write the new keys and values, then attend over pages.
 
-This is the only place that knows the attention op.
+This is the only place that knows the attention ops.
 """
 
 from __future__ import annotations
 
-from editscore_kernels.kv import KVStore, PageTables
-from editscore_kernels.reference.shared_prefix_attention import shared_prefix_attention
+import numpy as np
+import torch
+from editscore_kernels import instruction_set
+from editscore_kernels.append_kv import append_kv
+from editscore_kernels.kv import KVStore
+from editscore_kernels.page_tables import PageTables
+from editscore_kernels.shared_prefix_attention import BAD_TABLE, TABLE, shared_prefix_attention
 from torch import Tensor
 
-# Enters the hash of what decides a score.
-ATTENTION_BACKEND = "reference"
+from editscore.models.vlm import VisionLanguageModel
 
 
 class PagedAttention:
     """The `attend` of one call: all layers share the tables of pages and the slots that new tokens are written to."""
 
     def __init__(self, store: KVStore, tables: PageTables, slots: Tensor) -> None:
-        tables.check_pages(store)
-        self._store, self._tables, self._slots = store, tables, slots
+        self._store, self._tables, self._slots = store, tables.tensors(slots.device), slots
+        self._statuses: list[Tensor] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """q [N, Hq, D], k and v [N, Hkv, D] of one layer; returns [N, Hq, D]."""
-        self._store.append(layer, k, v, self._slots)
-        return shared_prefix_attention(q, self._store.k[layer], self._store.v[layer], self._tables, scale=scale)
+        k_pages, v_pages, layout = self._store.k[layer], self._store.v[layer], self._store.layout
+        append_kv(k, v, k_pages, v_pages, self._slots, layout=layout)
+        attended = shared_prefix_attention(q, k_pages, v_pages, self._tables, scale=scale, layout=layout)
+        self._statuses.append(attended.status)
+        return attended.out
+
+    def check(self) -> None:
+        """Raises RuntimeError if a kernel met a table that names what is not there. Reads one flag back from the device."""
+        if self._statuses and bool((torch.stack(self._statuses) == BAD_TABLE).any()):
+            raise RuntimeError("shared_prefix_attention: a table of pages was changed while it was in use")
+
+
+def attention_numerics(model: VisionLanguageModel) -> str:
+    """The kernel that `auto` takes for a model's heads, with the instruction set of the C++; enters the hash of what decides a score."""
+    none = np.zeros(0, np.int32)
+    tables = PageTables(none.reshape(0, 1), none, none.reshape(0, 1), none, none, none, pages=1)
+    store = KVStore(1, model.num_kv_heads, model.head_dim, 2, model.dtype, model.device)
+    q = torch.empty(0, model.num_heads, model.head_dim, dtype=model.dtype, device=model.device)
+    backend = TABLE.choice(q, store.k[0], store.v[0], tables.tensors(model.device), 1.0, store.layout, 0)
+    return f"{backend} {instruction_set()}" if backend == "cpu" else backend

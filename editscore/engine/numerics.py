@@ -8,11 +8,11 @@ import json
 import torch
 import transformers
 
-from editscore.engine.attention import ATTENTION_BACKEND
+from editscore.engine.attention import attention_numerics
 from editscore.models.vlm import VisionLanguageModel
 
 # Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 
 def numerics_digest(model: VisionLanguageModel) -> str:
@@ -20,7 +20,7 @@ def numerics_digest(model: VisionLanguageModel) -> str:
     is_cpu = model.device.type == "cpu"
     numerics = {
         "engine": ENGINE_VERSION,
-        "attention": ATTENTION_BACKEND,
+        "attention": attention_numerics(model),
         "dtype": str(model.dtype),
         "device": model.device.type,
         "capability": torch.backends.cpu.get_cpu_capability() if is_cpu else torch.cuda.get_device_name(model.device),

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from editscore_kernels.kv import NULL_PAGE, PAGE_TOKENS, KVStore, PageTables
+from editscore_kernels.kv import NULL_PAGE, PAGE_TOKENS, KVStore
+from editscore_kernels.page_tables import PageTables
 from torch import Tensor
 
 from editscore.engine.attention import PagedAttention
@@ -58,7 +59,7 @@ class Runner:
         hidden = self._forward(
             np.concatenate([leaf.tokens for leaf in leaves]),
             np.concatenate([leaf.positions for leaf in leaves], axis=1),
-            _tables(own_pages, np.full(len(leaves), -1, np.int32), sequence, offset + 1),
+            self._own_tables(own_pages, sequence, offset + 1),
             own_pages[sequence, offset // PAGE_TOKENS],
             offset % PAGE_TOKENS,
             image_rows=np.concatenate(
@@ -88,7 +89,14 @@ class Runner:
         hidden = self._forward(
             np.fromiter((token for tokens in fed for token in tokens), np.int64, len(sequence)),
             positions,
-            PageTables(tables.leaf_pages, tables.leaf_lengths, tables.own_pages[slots], tables.leaf_of[slots], *_pad(sequence, offset + 1)),
+            PageTables(
+                tables.leaf_pages,
+                tables.leaf_lengths,
+                tables.own_pages[slots],
+                tables.leaf_of[slots],
+                *_pad(sequence, offset + 1),
+                pages=self.store,
+            ),
             tables.own_pages[slots[sequence], offset // PAGE_TOKENS],
             offset % PAGE_TOKENS,
         )
@@ -118,17 +126,25 @@ class Runner:
     ) -> Tensor:
         """One flat batch through the language model; returns the hidden states of its real tokens."""
         num_tokens, padding = len(tokens), -len(tokens) % ROW_MULTIPLE
-        # Padding tokens sit on the null page, attend to nothing and are cut off again.
-        slots = self.store.flat_slots(np.pad(pages, (0, padding)), np.pad(offsets, (0, padding)))
+        # Padding tokens are written nowhere, attend to nothing and are cut off again.
+        slots = self.store.slots(np.pad(pages, (0, padding)), np.pad(offsets, (0, padding)))
         device = self.model.device
+        attention = PagedAttention(self.store, tables, slots)
         hidden = self.model.forward(
             torch.from_numpy(np.pad(tokens, (0, padding))).to(device),
             torch.from_numpy(np.pad(positions, ((0, 0), (0, padding)))).to(device),
-            PagedAttention(self.store, tables, slots),
+            attention,
             image_rows=None if image_rows is None else torch.from_numpy(image_rows).to(device),
             images=images,
         )
+        attention.check()
         return hidden[:num_tokens]
+
+    def _own_tables(self, own_pages: Int32s, sequence: Int32s, lengths: Int32s) -> PageTables:
+        """Tables of sequences without leaves."""
+        none = np.zeros(0, np.int32)
+        no_leaf = np.full(len(own_pages), -1, np.int32)
+        return PageTables(np.zeros((0, 1), np.int32), none, own_pages, no_leaf, *_pad(sequence, lengths), pages=self.store)
 
     def _encode(self, images: dict[str, Image]) -> dict[str, ImageFeatures]:
         """Features of images by digest; each image is encoded once while its features fit into the cache."""
@@ -159,11 +175,6 @@ class Runner:
             num_patches += rows * columns
         if batch:
             yield batch
-
-
-def _tables(own_pages: Int32s, seq_leaf: Int32s, sequence: Int32s, lengths: Int32s) -> PageTables:
-    none = np.zeros(0, np.int32)
-    return PageTables(np.zeros((0, 1), np.int32), none, own_pages, seq_leaf, *_pad(sequence, lengths))
 
 
 def _pad(sequence: Int32s, lengths: Int32s) -> tuple[Int32s, Int32s]:

@@ -1,19 +1,25 @@
 """Compiled and reference kernels of EditScore: ops whose backends agree, chosen by a table that can be asked."""
 
 from editscore_kernels._dispatch import OPS, Backend, BackendChoice, BackendError, explain, use_backend
-from editscore_kernels._native import build_info, instruction_sets, use_instruction_set
+from editscore_kernels._native import build_info, instruction_set, instruction_sets, use_instruction_set
+from editscore_kernels.append_kv import append_kv
 from editscore_kernels.sample_tokens import SampledTokens, sample_tokens
+from editscore_kernels.shared_prefix_attention import Attended, shared_prefix_attention
 
 __all__ = [
     "OPS",
+    "Attended",
     "Backend",
     "BackendChoice",
     "BackendError",
     "SampledTokens",
+    "append_kv",
     "build_info",
     "explain",
+    "instruction_set",
     "instruction_sets",
     "sample_tokens",
+    "shared_prefix_attention",
     "use_backend",
     "use_instruction_set",
 ]

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 Backend = Literal["reference", "cpu", "triton", "cuda"]
 BackendChoice = Literal["auto", "reference", "cpu", "triton", "cuda"]
-OPS = ("sample_tokens",)
+OPS = ("shared_prefix_attention", "append_kv", "sample_tokens")
 
 _requested: ContextVar[str] = ContextVar("editscore_backend", default="auto")  # per thread and per task
 
@@ -49,6 +49,10 @@ class OpTable:
 
     op: str
     candidates: tuple[Candidate, ...]
+
+    def choice(self, *args: Any) -> Backend:
+        """The backend that `auto` takes for these arguments."""
+        return choose(self, "auto", *args).backend
 
 
 def absent(op: str, backend: Backend) -> Candidate:

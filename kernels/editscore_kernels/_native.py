@@ -55,6 +55,11 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(name for name, runs in _module().instruction_sets() if runs)
 
 
+def instruction_set() -> str:
+    """The set that C++ kernels run on here and now."""
+    return _instruction_set.get() or instruction_sets()[-1]
+
+
 @contextlib.contextmanager
 def use_instruction_set(name: str) -> Iterator[None]:
     """Inside the block C++ kernels run on this set ("portable", "avx2", "avx512") instead of the best one. Results are the same bits."""
@@ -69,7 +74,7 @@ def use_instruction_set(name: str) -> Iterator[None]:
 
 def _set_number() -> int:
     names = [name for name, _ in _module().instruction_sets()]
-    return names.index(_instruction_set.get() or instruction_sets()[-1])
+    return names.index(instruction_set())
 
 
 def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:

@@ -3,14 +3,20 @@
 Page i of a path holds positions 16 i .. 16 i + 15. Full pages of a prompt are shared by all of its passes; the partly filled
 last page is copied for each pass (`copy_pages`), so that no tile straddles a boundary that depends on the batch.
 
-Legend: P pages, Hkv heads of keys and values, D head size, N tokens of a flat batch, L leaves (prompts), S sequences (passes),
-R query rows.
+A page holds 16 x D numbers per head in one of two layouts:
+
+- `plain`: K and V [16, D], what tensor cores want;
+- `packed`: K [D / p, 16, p] and V [16 / p, D, p] with p = max(1, 4 / bytes of an element), so that one vector register takes 16 tokens
+  of K (or 16 columns of V) and 16-bit numbers lie in the pairs that dot-product instructions eat.
+
+Pages always hold finite numbers: a kernel multiplies what a row does not see by an exact 0.
+
+Legend: P pages, Hkv heads of keys and values, D head size, N tokens of a flat batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +24,11 @@ import torch
 from torch import Tensor
 
 PAGE_TOKENS = 16
-# Page 0 belongs to nobody: padding rows write there and padded table entries point there.
+# Page 0 belongs to nobody: padded table entries point there.
 NULL_PAGE = 0
 
+Layout = Literal["plain", "packed"]
+LAYOUTS: tuple[Layout, ...] = ("plain", "packed")
 Int32s = npt.NDArray[np.int32]
 
 
@@ -28,12 +36,53 @@ class OutOfPagesError(RuntimeError):
     """Fewer pages are free than were asked for."""
 
 
-class KVStore:
-    """Keys and values of all layers, [layers, P, Hkv, 16, D] each. Pages start as zeros and always hold finite numbers."""
+def pair_size(dtype: torch.dtype) -> int:
+    """Elements that lie side by side in a packed page: 2 for 16-bit types, otherwise 1."""
+    return max(1, 4 // dtype.itemsize)
 
-    def __init__(self, num_layers: int, num_kv_heads: int, head_dim: int, num_pages: int, dtype: torch.dtype, device: torch.device) -> None:
+
+def pack_keys(k: Tensor) -> Tensor:
+    """Keys [..., 16, D] in plain order as pages [..., 16, D] whose memory is [D / p, 16, p]."""
+    pair = pair_size(k.dtype)
+    return k.reshape(*k.shape[:-1], -1, pair).transpose(-3, -2).reshape(k.shape)
+
+
+def pack_values(v: Tensor) -> Tensor:
+    """Values [..., 16, D] in plain order as pages [..., 16, D] whose memory is [16 / p, D, p]."""
+    pair = pair_size(v.dtype)
+    return v.reshape(*v.shape[:-2], -1, pair, v.shape[-1]).transpose(-2, -1).reshape(v.shape)
+
+
+def unpack_keys(k_pages: Tensor) -> Tensor:
+    """The inverse of `pack_keys`."""
+    pair = pair_size(k_pages.dtype)
+    *front, tokens, width = k_pages.shape
+    return k_pages.reshape(*front, width // pair, tokens, pair).transpose(-3, -2).reshape(k_pages.shape)
+
+
+def unpack_values(v_pages: Tensor) -> Tensor:
+    """The inverse of `pack_values`."""
+    pair = pair_size(v_pages.dtype)
+    *front, tokens, width = v_pages.shape
+    return v_pages.reshape(*front, tokens // pair, width, pair).transpose(-2, -1).reshape(v_pages.shape)
+
+
+class KVStore:
+    """Keys and values of all layers, `k` and `v` [layers, P, Hkv, 16, D] in `layout`: packed on the CPU, plain elsewhere, or as named."""
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        num_pages: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        layout: Layout | None = None,
+    ) -> None:
         if num_pages < 2:
             raise ValueError(f"num_pages: {num_pages} leave no page beside the null page")
+        self.layout: Layout = layout or ("packed" if device.type == "cpu" else "plain")
         shape = (num_layers, num_pages, num_kv_heads, PAGE_TOKENS, head_dim)
         self.k, self.v = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         self.num_pages = num_pages
@@ -83,17 +132,10 @@ class KVStore:
         self._free[self._num_free : self._num_free + len(ids)] = ids
         self._num_free += len(ids)
 
-    def append(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> None:
-        """Writes k and v [N, Hkv, D] of one layer to `slots` [N * Hkv], rows of [P * Hkv * 16] as `flat_slots` gives them."""
-        width = k.shape[-1]
-        self.k[layer].view(-1, width).index_copy_(0, slots, k.reshape(-1, width))
-        self.v[layer].view(-1, width).index_copy_(0, slots, v.reshape(-1, width))
-
-    def flat_slots(self, pages: Int32s, offsets: Int32s) -> Tensor:
-        """Slots [N * Hkv] of tokens at `offsets` (0..15) of `pages` [N], for `append`."""
-        heads = np.arange(self.k.shape[2], dtype=np.int64)
-        flat = (pages.astype(np.int64)[:, None] * len(heads) + heads) * PAGE_TOKENS + offsets[:, None]
-        return torch.from_numpy(flat.ravel()).to(self.k.device)
+    def slots(self, pages: Int32s, offsets: Int32s) -> Tensor:
+        """Where tokens at `offsets` (0..15) of `pages` [N] go, for `append_kv`: page * 16 + offset [N], -1 (nowhere) for the null page."""
+        flat = np.where(pages == NULL_PAGE, -1, pages.astype(np.int64) * PAGE_TOKENS + offsets)
+        return torch.from_numpy(flat).to(self.k.device)
 
     def copy_pages(self, sources: Int32s, targets: Int32s) -> None:
         """Copies whole pages of all layers."""
@@ -109,52 +151,13 @@ class KVStore:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros; on the CPU memory that is taken page by page when it is first written, so a store costs what is used of it."""
+    """Zeros; on the CPU memory that is taken page by page when it is first written, so a store costs what is used of it.
+
+    It begins at a multiple of 64 bytes: a vector register that straddles two cache lines is loaded at half the speed.
+    """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    element = torch.empty((), dtype=dtype).element_size()
-    return torch.from_numpy(np.zeros((*shape[:-1], shape[-1] * element), np.uint8)).view(dtype)
-
-
-@dataclass(eq=False)
-class PageTables:
-    """Which keys each query row may see: the whole of its leaf's pages, then a stretch of its sequence's own pages.
-
-    - `leaf_pages` [L, Wl] and `leaf_lengths` [L] (tokens, multiples of 16): the full pages of each prompt.
-    - `own_pages` [S, Ws]: the pages of each sequence that follow its leaf's.
-    - `seq_leaf` [S]: the leaf of each sequence, -1 without one.
-    - `row_seq` [R]: the sequence of each query row, -1 for a padding row (whose output is 0).
-    - `row_lengths` [R]: how many tokens of its sequence's own pages the row sees, itself included (at least 1).
-
-    Rows of one sequence stand together and in order. Checked when built; ValueError names the table at fault.
-    """
-
-    leaf_pages: Int32s
-    leaf_lengths: Int32s
-    own_pages: Int32s
-    seq_leaf: Int32s
-    row_seq: Int32s
-    row_lengths: Int32s
-    # What a backend derives from the tables once for all layers of a step, under its own name.
-    derived: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._check_lengths("leaf_lengths", self.leaf_lengths, self.leaf_pages.shape[1], least=0)
-        if (self.leaf_lengths % PAGE_TOKENS).any():
-            raise ValueError("leaf_lengths: only full pages are shared")
-        rows = self.row_seq >= 0
-        self._check_lengths("row_lengths", self.row_lengths[rows], self.own_pages.shape[1], least=1)
-        for name, index, size in (("seq_leaf", self.seq_leaf, len(self.leaf_lengths)), ("row_seq", self.row_seq, len(self.seq_leaf))):
-            if len(index) and not (index.min() >= -1 and index.max() < size):
-                raise ValueError(f"{name}: names an entry outside 0..{size - 1}")
-
-    def check_pages(self, store: KVStore) -> None:
-        """Raises ValueError when a table names a page that is not allocated."""
-        for name, pages in (("leaf_pages", self.leaf_pages), ("own_pages", self.own_pages)):
-            if not store.is_used(pages.ravel()):
-                raise ValueError(f"{name}: names a page that is not allocated")
-
-    @staticmethod
-    def _check_lengths(name: str, lengths: Int32s, width: int, *, least: int) -> None:
-        if len(lengths) and not (least <= lengths.min() and lengths.max() <= width * PAGE_TOKENS):
-            raise ValueError(f"{name}: {lengths.min()}..{lengths.max()} is outside {least}..{width * PAGE_TOKENS}, the tokens of its pages")
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(num_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return torch.from_numpy(memory[start : start + num_bytes]).view(dtype).view(shape)
