@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OPS = ("sample_tokens",)
+OPS = ("shared_prefix_attention", "append_kv", "sample_tokens")
 LIGHT = ("types", "data", "stats", "report", "world", "judges", "cli")
 
 
