@@ -40,6 +40,7 @@ class Runner:
         self._features: OrderedDict[str, ImageFeatures] = OrderedDict()
         self._feature_bytes = 0
         self.num_encoded_images = 0
+        self.num_prefilled_tokens = 0
 
     def reset(self) -> None:
         """An empty KV store and empty tables. Encoded images stay."""
@@ -47,31 +48,45 @@ class Runner:
         self.tables = CacheTables(self.store, self.config.max_rows)
 
     def prefill(self, leaves: Sequence[Leaf]) -> None:
-        """Computes prompts that have pages: keys and values, `logits` of the last token, `hidden` of the prompt's last token."""
-        features = self._encode({image.digest: image for leaf in leaves for image in leaf.images})
-        lengths = np.asarray([len(leaf.tokens) for leaf in leaves], np.int64)
+        """Computes prompts that have pages: keys and values, `logits` of the last token, `hidden` of the prompt's last token.
+
+        The shared beginning of a prompt is left out. It may be computed by another prompt of the same call: in every layer all new keys
+        and values are written before anyone attends.
+        """
+        spans = [(leaf, span, image) for leaf in leaves for span, image in zip(leaf.image_spans, leaf.images, strict=True)]
+        spans = [(leaf, span, image) for leaf, span, image in spans if sum(span) > leaf.num_shared]
+        features = self._encode({image.digest: image for _, _, image in spans})
+        shared = np.asarray([leaf.num_shared for leaf in leaves], np.int64)
+        lengths = np.asarray([len(leaf.tokens) for leaf in leaves], np.int64) - shared
         starts = np.cumsum(lengths) - lengths
-        own_pages = np.full((len(leaves), max(len(leaf.pages) for leaf in leaves)), NULL_PAGE, np.int32)
-        for i, leaf in enumerate(leaves):
-            own_pages[i, : len(leaf.pages)] = leaf.pages
+        flat_start = {id(leaf): start - leaf.num_shared for leaf, start in zip(leaves, starts.tolist(), strict=True)}
+        own_pages = _table([leaf.pages[leaf.num_shared // PAGE_TOKENS :] for leaf in leaves])
         sequence = np.repeat(np.arange(len(leaves), dtype=np.int32), lengths)
         offset = (np.arange(len(sequence)) - starts[sequence]).astype(np.int32)
+        tables = PageTables(
+            _table([leaf.pages[: leaf.num_shared // PAGE_TOKENS] for leaf in leaves]),
+            shared.astype(np.int32),
+            own_pages,
+            np.arange(len(leaves), dtype=np.int32),
+            *_pad(sequence, offset + 1),
+            pages=self.store,
+        )
+        kept = [(leaf, max(first, leaf.num_shared), first, n, image) for leaf, (first, n), image in spans]
+        rows = [flat_start[id(leaf)] + np.arange(begin, first + n) for leaf, begin, first, n, _ in kept]
         hidden = self._forward(
-            np.concatenate([leaf.tokens for leaf in leaves]),
-            np.concatenate([leaf.positions for leaf in leaves], axis=1),
-            self._own_tables(own_pages, sequence, offset + 1),
+            np.concatenate([leaf.tokens[leaf.num_shared :] for leaf in leaves]),
+            np.concatenate([leaf.positions[:, leaf.num_shared :] for leaf in leaves], axis=1),
+            tables,
             own_pages[sequence, offset // PAGE_TOKENS],
             offset % PAGE_TOKENS,
-            image_rows=np.concatenate(
-                [start + first + np.arange(n) for start, leaf in zip(starts, leaves, strict=True) for first, n in leaf.image_spans]
-                or [np.empty(0, np.int64)]
-            ),
-            images=[features[image.digest] for leaf in leaves for image in leaf.images],
+            image_rows=np.concatenate([*rows, np.empty(0, np.int64)]),
+            images=[features[image.digest].since(begin - first) for _, begin, first, _, image in kept],
         )
         logits = self.model.logits(hidden[starts + lengths - 1])
         for i, leaf in enumerate(leaves):
             leaf.logits = logits[i]
-            leaf.hidden = hidden[starts[i] + leaf.num_prompt_tokens - 1].clone()
+            leaf.hidden = hidden[starts[i] - shared[i] + leaf.num_prompt_tokens - 1].clone()
+        self.num_prefilled_tokens += len(sequence)
 
     def decode(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
         """Feeds every row the tokens that it took last and yields chunks of rows with their next logits [chunk, V]."""
@@ -140,12 +155,6 @@ class Runner:
         attention.check()
         return hidden[:num_tokens]
 
-    def _own_tables(self, own_pages: Int32s, sequence: Int32s, lengths: Int32s) -> PageTables:
-        """Tables of sequences without leaves."""
-        none = np.zeros(0, np.int32)
-        no_leaf = np.full(len(own_pages), -1, np.int32)
-        return PageTables(np.zeros((0, 1), np.int32), none, own_pages, no_leaf, *_pad(sequence, lengths), pages=self.store)
-
     def _encode(self, images: dict[str, Image]) -> dict[str, ImageFeatures]:
         """Features of images by digest; each image is encoded once while its features fit into the cache."""
         found = {digest: self._features[digest] for digest in images if digest in self._features}
@@ -175,6 +184,14 @@ class Runner:
             num_patches += rows * columns
         if batch:
             yield batch
+
+
+def _table(pages: Sequence[Int32s]) -> Int32s:
+    """Page ids row by row, filled up with the null page."""
+    table = np.full((len(pages), max(1, max(map(len, pages), default=1))), NULL_PAGE, np.int32)
+    for i, row in enumerate(pages):
+        table[i, : len(row)] = row
+    return table
 
 
 def _pad(sequence: Int32s, lengths: Int32s) -> tuple[Int32s, Int32s]:

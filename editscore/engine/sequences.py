@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from editscore.engine.grammar import AnswerGrammar, AnswerState
+from editscore.engine.prefixes import chain
 from editscore.models.vlm import Prompt
 from editscore.types import Image, Request
 
@@ -22,6 +23,7 @@ class Leaf:
     `num_prompt_tokens` leaves the forced tokens out. `logits` [vocabulary] belong to the last token, `hidden` [H] to the last
     token of the prompt itself. `slot` is its row in the engine's leaf table, -1 while it is not in the KV store. `num_users`
     counts open requests, `num_rows` passes in flight; `must_clear` says that the keys and values hold numbers that are not finite.
+    `links` name its full pages (`prefixes.chain`); the first `num_shared` tokens lie in pages that another prompt brought.
     """
 
     key: bytes
@@ -31,6 +33,8 @@ class Leaf:
     num_prompt_tokens: int
     image_spans: tuple[tuple[int, int], ...]
     images: tuple[Image, ...]
+    links: tuple[bytes, ...]
+    num_shared: int = 0
     num_users: int = 0
     num_rows: int = 0
     must_clear: bool = False
@@ -46,11 +50,12 @@ class Leaf:
         after = np.broadcast_to(prompt.next_position + np.arange(len(leading)), (3, len(leading)))
         positions = np.concatenate([prompt.positions, after], axis=1)
         key = b"".join([tokens.tobytes(), len(leading).to_bytes(4, "little"), *(bytes.fromhex(image.digest) for image in images)])
-        return Leaf(key, tokens, positions, prompt.next_position + len(leading), len(prompt.tokens), prompt.image_spans, images)
+        links = chain(tokens, positions, prompt.image_spans, images)
+        return Leaf(key, tokens, positions, prompt.next_position + len(leading), len(prompt.tokens), prompt.image_spans, images, links)
 
     def leave_store(self) -> None:
         """Forgets pages and results; the prompt is computed again when it is next needed."""
-        self.slot, self.pages, self.logits, self.hidden = -1, np.empty(0, np.int32), None, None
+        self.slot, self.num_shared, self.pages, self.logits, self.hidden = -1, 0, np.empty(0, np.int32), None, None
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from editscore_kernels.kv import NULL_PAGE, PAGE_TOKENS, KVStore
 
+from editscore.engine.prefixes import PrefixIndex
 from editscore.engine.sequences import Leaf, Row
 
 Int32s = npt.NDArray[np.int32]
@@ -28,6 +29,7 @@ class CacheTables:
 
     def __init__(self, store: KVStore, max_rows: int) -> None:
         self.store = store
+        self._prefixes = PrefixIndex()
         self.own_pages = np.full((max_rows, 4), NULL_PAGE, np.int32)
         self.own_lengths = np.zeros(max_rows, np.int32)
         self.num_own = np.zeros(max_rows, np.int32)
@@ -43,8 +45,15 @@ class CacheTables:
         return len(self._free_rows)
 
     def add_leaf(self, leaf: Leaf) -> None:
-        """Takes pages for a prompt; raises `OutOfPagesError` and changes nothing when there are too few."""
-        leaf.pages = self.store.allocate(num_pages(len(leaf.tokens)))
+        """Takes pages for a prompt, those of its beginning from a prompt that begins alike; its last token is computed in any case.
+
+        Raises `OutOfPagesError` and changes nothing when there are too few.
+        """
+        known = self._prefixes.match(leaf.links[: (leaf.num_prompt_tokens - 1) // PAGE_TOKENS])
+        fresh = self.store.allocate(num_pages(len(leaf.tokens)) - len(known))
+        self.store.retain(known)
+        leaf.pages, leaf.num_shared = np.concatenate([known, fresh]), len(known) * PAGE_TOKENS
+        self._prefixes.publish(leaf.links, leaf.pages[: len(leaf.links)])
         if not self._free_leaves:
             size = len(self.leaf_lengths)
             self.leaf_pages = _grown(self.leaf_pages, 2 * size, self.leaf_pages.shape[1])
@@ -59,7 +68,7 @@ class CacheTables:
 
     def remove_leaf(self, leaf: Leaf, *, clear: bool = False) -> None:
         """Gives a prompt's pages back."""
-        self.store.free(leaf.pages, clear=clear)
+        self._prefixes.forget(self.store.free(leaf.pages, clear=clear))
         self.leaf_pages[leaf.slot] = NULL_PAGE
         self.leaf_lengths[leaf.slot] = 0
         self._free_leaves.append(leaf.slot)

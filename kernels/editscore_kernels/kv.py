@@ -1,7 +1,8 @@
 """The KV store: keys and values in fixed pages of 16 tokens by absolute position; the engine holds page ids only.
 
-Page i of a path holds positions 16 i .. 16 i + 15. Full pages of a prompt are shared by all of its passes; the partly filled
-last page is copied for each pass (`copy_pages`), so that no tile straddles a boundary that depends on the batch.
+Page i of a path holds positions 16 i .. 16 i + 15. Full pages of a prompt are shared by all of its passes, and by other prompts that
+begin alike (`retain`); the partly filled last page is copied for each pass (`copy_pages`), so that no tile straddles a boundary that
+depends on the batch. A page is free again when its last user gave it back.
 
 A page holds 16 x D numbers per head in one of two layouts:
 
@@ -16,7 +17,7 @@ Legend: P pages, Hkv heads of keys and values, D head size, N tokens of a flat b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -87,21 +88,19 @@ class KVStore:
         self.k, self.v = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         self.num_pages = num_pages
         self._free = np.empty(num_pages - 1, np.int32)
-        self._is_used = np.zeros(num_pages, bool)
+        self._num_users = np.zeros(num_pages, np.int32)
+        self._must_clear = np.zeros(num_pages, bool)
         self._num_free = 0
         self.reset()
 
     def reset(self) -> None:
         """Frees every page; those in use are cleared, since nobody knows what an interrupted writer left in them."""
-        used = np.flatnonzero(self._is_used)
-        if len(used):
-            index = torch.from_numpy(used).to(self.k.device)
-            self.k[:, index] = 0
-            self.v[:, index] = 0
+        self._clear(np.flatnonzero(self._num_users))
         self._free[:] = np.arange(self.num_pages - 1, 0, -1, dtype=np.int32)
         self._num_free = self.num_pages - 1
-        self._is_used[:] = False
-        self._is_used[NULL_PAGE] = True
+        self._num_users[:] = 0
+        self._num_users[NULL_PAGE] = 1
+        self._must_clear[:] = False
 
     @property
     def num_free(self) -> int:
@@ -114,23 +113,41 @@ class KVStore:
             raise OutOfPagesError(f"{count} pages wanted, {self._num_free} of {self.num_pages} free")
         self._num_free -= count
         pages = self._free[self._num_free : self._num_free + count].copy()
-        self._is_used[pages] = True
+        self._num_users[pages] = 1
         return pages
 
-    def free(self, pages: npt.ArrayLike, *, clear: bool = False) -> None:
-        """Gives pages back; `clear` zeroes them first (needed when they hold NaN or infinity)."""
+    def retain(self, pages: Int32s) -> None:
+        """One more user for each of these allocated pages."""
+        self._check_allocated(pages)
+        self._num_users[pages] += 1
+
+    def free(self, pages: npt.ArrayLike, *, clear: bool = False) -> Int32s:
+        """Takes one user from each page and returns the pages that nobody uses any more.
+
+        `clear` zeroes them before they are given out again (needed when they hold NaN or infinity).
+        """
         ids = np.asarray(pages, np.int32).ravel()
+        self._check_allocated(ids)
+        self._num_users[ids] -= 1
+        self._must_clear[ids] |= clear
+        unused: Int32s = ids[self._num_users[ids] == 0]
+        self._clear(unused[self._must_clear[unused]])
+        self._must_clear[unused] = False
+        self._free[self._num_free : self._num_free + len(unused)] = unused
+        self._num_free += len(unused)
+        return unused
+
+    def _check_allocated(self, ids: Int32s) -> None:
         if not len(ids):
             return
-        if ids.min() <= NULL_PAGE or ids.max() >= self.num_pages or not self._is_used[ids].all() or len(set(ids.tolist())) != len(ids):
+        if ids.min() <= NULL_PAGE or ids.max() >= self.num_pages or not self._num_users[ids].all() or len(set(ids.tolist())) != len(ids):
             raise ValueError("pages: names a page that is not allocated, or one twice")
-        if clear:
+
+    def _clear(self, ids: npt.NDArray[Any]) -> None:
+        if len(ids):
             index = torch.from_numpy(ids.astype(np.int64)).to(self.k.device)
             self.k[:, index] = 0
             self.v[:, index] = 0
-        self._is_used[ids] = False
-        self._free[self._num_free : self._num_free + len(ids)] = ids
-        self._num_free += len(ids)
 
     def slots(self, pages: Int32s, offsets: Int32s) -> Tensor:
         """Where tokens at `offsets` (0..15) of `pages` [N] go, for `append_kv`: page * 16 + offset [N], -1 (nowhere) for the null page."""
@@ -147,7 +164,7 @@ class KVStore:
 
     def is_used(self, pages: Int32s) -> bool:
         """Whether every id names an allocated page (or the null page)."""
-        return bool(len(pages) == 0 or (pages.min() >= 0 and pages.max() < self.num_pages and self._is_used[pages].all()))
+        return bool(len(pages) == 0 or (pages.min() >= 0 and pages.max() < self.num_pages and self._num_users[pages].all()))
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

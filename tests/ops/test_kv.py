@@ -16,6 +16,8 @@ from editscore_kernels.kv import (
     unpack_keys,
     unpack_values,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 CPU = torch.device("cpu")
 
@@ -39,6 +41,36 @@ def test_pages_are_given_once_and_come_back() -> None:
     with pytest.raises(ValueError, match="pages"):
         kv.free([NULL_PAGE])
     assert sorted(kv.allocate(5)) == sorted(first)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["allocate", "retain", "free", "clear"]), st.integers(0, 7)), max_size=40))
+def test_a_page_is_free_when_its_last_user_gave_it_back(actions: list[tuple[str, int]]) -> None:
+    """Against a dictionary of users per page."""
+    kv, users, poisoned = store(), dict.fromkeys(range(1, 9), 0), set[int]()
+    for action, page in actions:
+        if action == "allocate" and page <= kv.num_free:
+            for new in kv.allocate(page).tolist():
+                assert users[new] == 0
+                assert not kv.k[:, new].any(), "what was poisoned is clean when it is given out"
+                users[new] = 1
+        elif page and users[page]:
+            if action == "retain":
+                kv.retain(np.asarray([page], np.int32))
+                users[page] += 1
+            elif action in ("free", "clear"):
+                if action == "clear":
+                    kv.k[:, page] = torch.nan
+                    poisoned.add(page)
+                users[page] -= 1
+                assert kv.free([page], clear=action == "clear").tolist() == ([] if users[page] else [page])
+                if not users[page]:
+                    poisoned.discard(page)
+        elif page and action == "retain":
+            with pytest.raises(ValueError, match="pages"):
+                kv.retain(np.asarray([page], np.int32))
+    assert kv.num_free == sum(count == 0 for count in users.values())
+    assert all(bool(torch.isnan(kv.k[:, page]).any()) == (page in poisoned) for page in users)
 
 
 def test_slots_name_a_page_and_an_offset_and_nothing_for_the_null_page() -> None:

@@ -42,6 +42,10 @@ class ImageFeatures:
         """Memory that the features hold."""
         return sum(x.numel() * x.element_size() for x in (self.features, *self.deepstack))
 
+    def since(self, first: int) -> ImageFeatures:
+        """The features of the merged tokens from `first` on."""
+        return self if first == 0 else ImageFeatures(self.features[first:], tuple(x[first:] for x in self.deepstack))
+
 
 def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
     """The function registered with transformers: [1, heads, N, D] in, [1, N, heads, D] out, the work done by the call's `attend`."""
