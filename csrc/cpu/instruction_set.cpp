@@ -8,6 +8,8 @@ const char* instruction_set_name(InstructionSet set) {
             return "avx2";
         case InstructionSet::kAvx512:
             return "avx512";
+        case InstructionSet::kAvx512Bf16:
+            return "avx512_bf16";
         default:
             return "portable";
     }
@@ -16,17 +18,21 @@ const char* instruction_set_name(InstructionSet set) {
 bool has_instruction_set(InstructionSet set) {
     if (set == InstructionSet::kPortable) return true;
 #if defined(__x86_64__)
-    if (set == InstructionSet::kAvx2) return __builtin_cpu_supports("avx2");
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (set == InstructionSet::kAvx2) return avx2;
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (set == InstructionSet::kAvx512) return avx512;
+    return avx512 && __builtin_cpu_supports("avx512bf16");
 #else
     return false;
 #endif
 }
 
 InstructionSet best_instruction_set() {
-    if (has_instruction_set(InstructionSet::kAvx512)) return InstructionSet::kAvx512;
-    if (has_instruction_set(InstructionSet::kAvx2)) return InstructionSet::kAvx2;
+    for (int i = kNumInstructionSets - 1; i > 0; --i) {
+        if (has_instruction_set(static_cast<InstructionSet>(i))) return static_cast<InstructionSet>(i);
+    }
     return InstructionSet::kPortable;
 }
 

@@ -137,7 +137,7 @@ EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,
 
 const SampleLoops& sample_loops(InstructionSet set) {
 #if defined(__x86_64__)
-    if (set == InstructionSet::kAvx512) return k_avx512;
+    if (set == InstructionSet::kAvx512 || set == InstructionSet::kAvx512Bf16) return k_avx512;
     if (set == InstructionSet::kAvx2) return k_avx2;
 #endif
     (void)set;

@@ -1,6 +1,7 @@
 """The only importer of the compiled module `_C`: checks what pointers cannot say, then calls it."""
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -30,12 +31,13 @@ def unavailable() -> str | None:
     """Why the compiled module cannot be used, or None."""
     if _C is None:
         return f"the compiled module is missing ({_LOAD_ERROR}); {REBUILD}"
-    if not hasattr(_C, "sample_tokens_cpu"):
+    if not hasattr(_C, "shared_prefix_attention_cpu"):
         return f"the compiled module is older than this source; {REBUILD}"
     return None
 
 
-def _module() -> ModuleType:
+def module() -> ModuleType:
+    """The compiled module, or a RuntimeError that says why there is none."""
     reason = unavailable()
     if _C is None or reason:
         raise RuntimeError(reason)
@@ -50,9 +52,14 @@ def build_info() -> dict[str, str]:
     return {"compiler": _C.compiler, "cuda": _C.cuda_architectures or "not built", "instruction_sets": sets}
 
 
+@functools.cache
+def _named_sets() -> tuple[tuple[str, bool], ...]:
+    return tuple(module().instruction_sets())
+
+
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this build has and this processor runs, the plainest first."""
-    return tuple(name for name, runs in _module().instruction_sets() if runs)
+    return tuple(name for name, runs in _named_sets() if runs)
 
 
 def instruction_set() -> str:
@@ -62,7 +69,10 @@ def instruction_set() -> str:
 
 @contextlib.contextmanager
 def use_instruction_set(name: str) -> Iterator[None]:
-    """Inside the block C++ kernels run on this set ("portable", "avx2", "avx512") instead of the best one. Results are the same bits."""
+    """Inside the block C++ kernels run on this set ("portable", "avx2", "avx512", "avx512_bf16") instead of the best one.
+
+    A sampled token is the same bits on each; attention is so on one set, and within rounding between two.
+    """
     if name not in instruction_sets():
         raise ValueError(f"instruction set: {name!r} is not one of {', '.join(instruction_sets())}")
     token = _instruction_set.set(name)
@@ -72,9 +82,9 @@ def use_instruction_set(name: str) -> Iterator[None]:
         _instruction_set.reset(token)
 
 
-def _set_number() -> int:
-    names = [name for name, _ in _module().instruction_sets()]
-    return names.index(instruction_set())
+def set_number() -> int:
+    """The number that C++ knows the set by."""
+    return [name for name, _ in _named_sets()].index(instruction_set())
 
 
 def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:
@@ -86,7 +96,7 @@ def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:
     return None
 
 
-def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+def checked_address(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
     """The address of a contiguous CPU tensor of exactly this dtype and shape."""
     if tensor.device.type != "cpu" or tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
         raise ValueError(f"{name}: expected a contiguous CPU tensor {list(shape)} of {dtype}, got {list(tensor.shape)} of {tensor.dtype}")
@@ -124,26 +134,29 @@ def sample_tokens(
     num_options = 0 if option_ids is None else option_ids.shape[1]
     token, status = torch.empty(rows, dtype=torch.int64), torch.empty(rows, dtype=torch.int32)
     logprob_raw, logprob, option_logprob = (torch.empty(shape, dtype=REAL) for shape in ((rows,), (rows,), (rows, num_options)))
-    _module().sample_tokens_cpu(
+    module().sample_tokens_cpu(
         logits.data_ptr(),
         LOGIT_TYPES[logits.dtype],
         rows,
         vocabulary,
         logits.stride(0),
-        _check("temperature", temperature, torch.float64, (rows,)),
-        _check("top_k", top_k, torch.int64, (rows,)),
-        _check("top_p", top_p, torch.float64, (rows,)),
-        *(_check(name, keys, torch.int64, (rows,)) for name, keys in (("seed", seed), ("request", request), ("position", position))),
+        checked_address("temperature", temperature, torch.float64, (rows,)),
+        checked_address("top_k", top_k, torch.int64, (rows,)),
+        checked_address("top_p", top_p, torch.float64, (rows,)),
+        *(
+            checked_address(name, keys, torch.int64, (rows,))
+            for name, keys in (("seed", seed), ("request", request), ("position", position))
+        ),
         *((0, 0, 0) if mask is None else (mask.data_ptr(), mask.shape[1], mask.stride(0))),
-        0 if option_ids is None else _check("option_ids", option_ids, torch.int64, (rows, num_options)),
+        0 if option_ids is None else checked_address("option_ids", option_ids, torch.int64, (rows, num_options)),
         num_options,
         *(result.data_ptr() for result in (token, logprob_raw, logprob, status, option_logprob)),
         torch.get_num_threads(),
-        _set_number(),
+        set_number(),
     )
     return token, logprob_raw, logprob, status, option_logprob
 
 
 def sample_weights(x: Tensor, best: float, scale: float) -> int:
     """The sum of the sampler's integer weights over x [V] float32: what the C++ adds up, so that tests can compare every bit."""
-    return int(_module().sample_weights_cpu(_check("x", x, torch.float32, tuple(x.shape)), x.numel(), best, scale, _set_number()))
+    return int(module().sample_weights_cpu(checked_address("x", x, torch.float32, tuple(x.shape)), x.numel(), best, scale, set_number()))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editscore_kernels import _native, _native_attention
 from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, absent, check_backend, choose
 from editscore_kernels.kv import LAYOUTS, PAGE_TOKENS, Layout
 from editscore_kernels.reference.append_kv import append_kv as _reference
@@ -61,7 +62,7 @@ TABLE = OpTable(
     (
         absent("append_kv", "cuda"),
         absent("append_kv", "triton"),
-        absent("append_kv", "cpu"),
+        Candidate("cpu", _native.unavailable, _native_attention.append_kv_why_not, _native_attention.append_kv),
         Candidate("reference", lambda: None, lambda *arguments: None, _reference),
     ),
 )

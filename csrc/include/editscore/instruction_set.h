@@ -5,11 +5,12 @@
 namespace editscore {
 
 enum class InstructionSet : int {
-    kPortable = 0,  // plain C++ as the target's baseline compiles it
-    kAvx2 = 1,
-    kAvx512 = 2,  // F, BW, DQ, VL
+    kPortable = 0,    // plain C++ as the target's baseline compiles it
+    kAvx2 = 1,        // with FMA and F16C
+    kAvx512 = 2,      // F, BW, DQ, VL
+    kAvx512Bf16 = 3,  // the same and dot products of bfloat16 pairs; a kernel without them runs its kAvx512 loops
 };
-constexpr int kNumInstructionSets = 3;
+constexpr int kNumInstructionSets = 4;
 
 const char* instruction_set_name(InstructionSet set);
 

@@ -4,13 +4,19 @@
 
 #include <cstdint>
 
+#if defined(__CUDACC__)
+#define EDITSCORE_ANYWHERE __host__ __device__
+#else
+#define EDITSCORE_ANYWHERE
+#endif
+
 namespace editscore {
 
 struct PhiloxWords {
     uint32_t word[4];
 };
 
-constexpr PhiloxWords philox4x32_10(PhiloxWords counter, uint32_t key0, uint32_t key1) {
+EDITSCORE_ANYWHERE constexpr PhiloxWords philox4x32_10(PhiloxWords counter, uint32_t key0, uint32_t key1) {
     PhiloxWords c = counter;
     for (int round = 0; round < 10; ++round) {
         const uint64_t product0 = uint64_t{0xD2511F53u} * c.word[0];
@@ -24,7 +30,7 @@ constexpr PhiloxWords philox4x32_10(PhiloxWords counter, uint32_t key0, uint32_t
 }
 
 // The uniform 64-bit number of a draw: key = seed, counter = (position, request), output words 0 (high) and 1 (low).
-constexpr uint64_t draw_bits(uint64_t seed, uint64_t request, uint64_t position) {
+EDITSCORE_ANYWHERE constexpr uint64_t draw_bits(uint64_t seed, uint64_t request, uint64_t position) {
     const PhiloxWords counter = {{static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32),
                                   static_cast<uint32_t>(request), static_cast<uint32_t>(request >> 32)}};
     const PhiloxWords out = philox4x32_10(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
@@ -32,7 +38,7 @@ constexpr uint64_t draw_bits(uint64_t seed, uint64_t request, uint64_t position)
 }
 
 // floor(bits * total / 2^64), an integer in [0, total).
-constexpr uint64_t scale_uniform(uint64_t bits, uint64_t total) {
+EDITSCORE_ANYWHERE constexpr uint64_t scale_uniform(uint64_t bits, uint64_t total) {
     const uint64_t b_high = bits >> 32, b_low = bits & 0xFFFFFFFFu;
     const uint64_t t_high = total >> 32, t_low = total & 0xFFFFFFFFu;
     const uint64_t middle0 = b_high * t_low, middle1 = b_low * t_high;

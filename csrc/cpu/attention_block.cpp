@@ -1,0 +1,256 @@
+// A block takes up to 112 query rows through the chunks of their path; a chunk is done in two phases, all of its scores
+// and then all of its weighted values. So a maximum is taken over whole chunks, nothing is rescaled inside of one, and
+// no sum of a row depends on where its leaf ends or on who else is computed.
+#include "attention_block.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "attention_loops.h"
+
+namespace editscore {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896340736f;
+constexpr double kLn2 = 0.69314718055994530942;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+void merge_into(const State& into, int row, const State& from, int from_row, int head_dim,
+                const AttentionTiles& tiles) {
+    if (from.sum[from_row] == 0) return;
+    float* out = into.out + row * into.out_stride;
+    const float* other = from.out + from_row * from.out_stride;
+    if (into.sum[row] == 0) {
+        std::memcpy(out, other, static_cast<size_t>(head_dim) * sizeof(float));
+        into.maximum[row] = from.maximum[from_row];
+        into.sum[row] = from.sum[from_row];
+        return;
+    }
+    const float top = from.maximum[from_row] > into.maximum[row] ? from.maximum[from_row] : into.maximum[row];
+    const float weight = exp2_nonpositive(into.maximum[row] - top);
+    const float other_weight = exp2_nonpositive(from.maximum[from_row] - top);
+    tiles.merge(out, other, weight, other_weight, head_dim);
+    into.sum[row] = into.sum[row] * weight + from.sum[from_row] * other_weight;
+    into.maximum[row] = top;
+}
+
+void store(const float* x, float factor, int64_t count, AttentionType type, void* to) {
+    if (type == AttentionType::kFloat32) {
+        for (int64_t d = 0; d < count; ++d) static_cast<float*>(to)[d] = x[d] * factor;
+        return;
+    }
+    uint16_t* half = static_cast<uint16_t*>(to);
+    if (type == AttentionType::kBfloat16) {
+        for (int64_t d = 0; d < count; ++d) half[d] = bfloat16_of(x[d] * factor);
+    } else {
+        for (int64_t d = 0; d < count; ++d) half[d] = half_of(x[d] * factor);
+    }
+}
+
+}  // namespace
+
+BlockWorker::BlockWorker(const SharedPrefixAttentionParams& params, const AttentionTiles& tiles, const Block& block,
+                         Scratch* scratch)
+    : p_(params),
+      tiles_(tiles),
+      block_(block),
+      s_(*scratch),
+      group_(static_cast<int>(params.num_heads / params.num_kv_heads)),
+      num_rows_((block.end - block.begin) * group_),
+      head_dim_(static_cast<int>(params.head_dim)),
+      element_bytes_(params.type == AttentionType::kFloat32 ? 4 : 2),
+      page_bytes_(kPageTokens * params.head_dim * element_bytes_),
+      panel_step_(int64_t{num_rows_} * kPanelStride),
+      splits_pairs_(params.type != AttentionType::kFloat32 && !tiles.dots_pairs) {
+    find_runs();
+    const int64_t seq = p_.row_seq[row_of(0)], leaf = p_.seq_leaf[seq];
+    leaf_length_ = leaf_length(p_, seq);
+    leaf_table_ = leaf < 0 ? nullptr : p_.leaf_pages + leaf * p_.leaf_width;
+}
+
+void BlockWorker::find_runs() {
+    s_.runs.clear();
+    s_.visible.resize(static_cast<size_t>(num_rows_));
+    for (int r = 0; r < num_rows_; r += group_) {
+        const int64_t row = row_of(r), seq = p_.row_seq[row], length = p_.row_lengths[row];
+        if (s_.runs.empty() || s_.runs.back().seq != seq) s_.runs.push_back({r, r, seq, 0});
+        s_.runs.back().end = r + group_;
+        s_.runs.back().length = std::max(s_.runs.back().length, length);
+        for (int h = 0; h < group_; ++h) s_.visible[static_cast<size_t>(r + h)] = leaf_length(p_, seq) + length;
+    }
+}
+
+void BlockWorker::load_query() {
+    query_ = s_.query.reserve(int64_t{num_rows_} * kQueryStride);
+    scores_ = s_.scores.reserve(panel_step_ * (p_.chunk_tokens / kPanelTokens));
+    // Keys of two pages, and as many pages of values as one call takes.
+    pages_ = splits_pairs_ ? s_.pages.reserve((kMaxTilePages + tiles_.value_pages) * kPageTokens * head_dim_) : nullptr;
+    const bool negates = p_.scale < 0;  // then the largest score is found with the sign in the query
+    for (int r = 0; r < num_rows_; ++r) {
+        const int64_t offset = row_of(r) * p_.q_row_stride + head_of(r) * p_.q_head_stride;
+        if (p_.type == AttentionType::kFloat32) {
+            const float* from = static_cast<const float*>(p_.q) + offset;
+            for (int d = 0; d < head_dim_; ++d) query_[r * kQueryStride + d] = negates ? -from[d] : from[d];
+            continue;
+        }
+        const uint16_t* from = static_cast<const uint16_t*>(p_.q) + offset;
+        const uint16_t sign = negates ? 0x8000 : 0;
+        if (tiles_.dots_pairs) {
+            uint16_t* to = reinterpret_cast<uint16_t*>(query_ + r * kPairsStride);
+            for (int d = 0; d < head_dim_; ++d) to[d] = from[d] ^ sign;
+        } else if (p_.type == AttentionType::kBfloat16) {
+            for (int d = 0; d < head_dim_; ++d) {
+                query_[r * kQueryStride + d] = bits_of<float>(static_cast<uint32_t>(from[d] ^ sign) << 16);
+            }
+        } else {
+            for (int d = 0; d < head_dim_; ++d) {
+                query_[r * kQueryStride + d] = float_of_half(static_cast<uint32_t>(from[d] ^ sign));
+            }
+        }
+    }
+}
+
+const void* BlockWorker::loaded(const char* page, int rows, int length, int64_t place) {
+    if (!splits_pairs_) return page;
+    float* to = pages_ + place * kPageTokens * head_dim_;
+    const auto split = p_.type == AttentionType::kBfloat16 ? tiles_.split_bfloat16 : tiles_.split_float16;
+    split(reinterpret_cast<const uint32_t*>(page), rows, length, to);
+    return to;
+}
+
+void BlockWorker::compute_scores(const int32_t* table, int64_t first, int64_t count, int64_t end, int begin_row,
+                                 int end_row, int64_t column) {
+    ScoresTask task = {};
+    task.num_rows = end_row - begin_row;
+    task.head_dim = head_dim_;
+    task.query = query_ + begin_row * (tiles_.dots_pairs ? kPairsStride : kQueryStride);
+    task.prefetch_step = static_cast<int>(page_bytes_ / (tiles_.dots_pairs ? head_dim_ / 2 : head_dim_));
+    for (int64_t i = 0; i < count;) {
+        // A call stays within a panel.
+        const int64_t token = column + i * kPageTokens;
+        task.num_pages = static_cast<int>(
+            std::min({count - i, int64_t{kMaxTilePages}, (kPanelTokens - token % kPanelTokens) / kPageTokens}));
+        task.scores = scores_ + token / kPanelTokens * panel_step_ + begin_row * kPanelStride + token % kPanelTokens;
+        for (int j = 0; j < task.num_pages; ++j) {
+            const int64_t page = first + i + j, next = std::min(page + task.num_pages, end - 1);
+            task.keys[j] = loaded(key_page(table[page]), head_dim_ / 2, kPageTokens, j);
+            task.prefetch[2 * j] = key_page(table[next]);
+            task.prefetch[2 * j + 1] = value_page(table[page]);
+        }
+        if (task.num_pages == 1) task.prefetch[2] = task.prefetch[0], task.prefetch[3] = task.prefetch[1];
+        tiles_.scores(task);
+        i += task.num_pages;
+    }
+}
+
+void BlockWorker::compute_values(const int32_t* table, int64_t first, int64_t count, int begin_row, int end_row,
+                                 int64_t column, bool starts, const State& to) {
+    const void* pages[kPanelPages];
+    ValuesTask task = {};
+    task.values = pages;
+    task.num_rows = end_row - begin_row;
+    task.head_dim = head_dim_;
+    task.out = to.out + begin_row * to.out_stride;
+    task.starts = starts;
+    for (int64_t i = 0; i < count; i += task.num_pages, task.starts = false) {
+        const int64_t token = column + i * kPageTokens;
+        task.num_pages = static_cast<int>(
+            std::min({count - i, int64_t{tiles_.value_pages}, (kPanelTokens - token % kPanelTokens) / kPageTokens}));
+        for (int j = 0; j < task.num_pages; ++j) {
+            pages[j] = loaded(value_page(table[first + i + j]), kPageTokens / 2, head_dim_, kMaxTilePages + j);
+        }
+        const int64_t place = token % kPanelTokens / (tiles_.dots_pairs ? 2 : 1);
+        task.weights = scores_ + token / kPanelTokens * panel_step_ + begin_row * kPanelStride + place;
+        tiles_.values(task);
+    }
+}
+
+void BlockWorker::compute_chunk(int64_t chunk, const State& to) {
+    const int64_t start = chunk * p_.chunk_tokens;
+    const auto within = [&](int64_t length) { return std::clamp<int64_t>(length - start, 0, p_.chunk_tokens); };
+    const int64_t leaf_tokens = within(leaf_length_), leaf_pages = leaf_tokens / kPageTokens;
+    const int64_t first_leaf = start / kPageTokens,
+                  first_own = std::max<int64_t>(start - leaf_length_, 0) / kPageTokens;
+    const auto own_pages_of = [&](const Run& run) {
+        return (within(leaf_length_ + run.length) - leaf_tokens + kPageTokens - 1) / kPageTokens;
+    };
+    compute_scores(leaf_table_, first_leaf, leaf_pages, leaf_length_ / kPageTokens, 0, num_rows_, 0);
+    for (const Run& run : s_.runs) {
+        const int64_t own = own_pages_of(run);
+        compute_scores(p_.own_pages + run.seq * p_.own_width, first_own, own, first_own + own, run.begin, run.end,
+                       leaf_tokens);
+    }
+    const float scale = std::abs(p_.scale) * kLog2E;
+    for (const Run& run : s_.runs) {
+        const int64_t padded = leaf_tokens + own_pages_of(run) * kPageTokens;
+        for (int r = run.begin; r < run.end; ++r) {
+            const int64_t visible = within(s_.visible[static_cast<size_t>(r)]);
+            float* row = scores_ + r * kPanelStride;
+            to.maximum[r] = tiles_.maximum(row, panel_step_, visible, scale);
+            const float highest = std::max(to.maximum[r], std::numeric_limits<float>::lowest());
+            to.sum[r] = tiles_.weights(row, panel_step_, visible, padded, scale, highest);
+        }
+    }
+    compute_values(leaf_table_, first_leaf, leaf_pages, 0, num_rows_, 0, true, to);
+    for (const Run& run : s_.runs) {
+        compute_values(p_.own_pages + run.seq * p_.own_width, first_own, own_pages_of(run), run.begin, run.end,
+                       leaf_tokens, leaf_pages == 0, to);
+    }
+}
+
+State BlockWorker::running_state() {
+    float* sums = s_.sums.reserve(4 * int64_t{num_rows_});
+    State state = {sums, sums + num_rows_, s_.running.reserve(int64_t{num_rows_} * kOutStride), kOutStride};
+    std::fill_n(state.maximum, num_rows_, -kInfinity);
+    std::fill_n(state.sum, num_rows_, 0.0f);
+    return state;
+}
+
+void BlockWorker::run(int64_t begin, int64_t end) {
+    load_query();
+    const State running = running_state();
+    const State of_chunk = {running.sum + num_rows_, running.sum + 2 * num_rows_,
+                            s_.chunk.reserve(int64_t{num_rows_} * kOutStride), kOutStride};
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+        compute_chunk(chunk, chunk == begin ? running : of_chunk);
+        for (int r = 0; r < num_rows_ && chunk > begin; ++r) merge_into(running, r, of_chunk, r, head_dim_, tiles_);
+    }
+    finish(running);
+}
+
+void BlockWorker::run_apart(int64_t begin, int64_t end, const State& partials) {
+    load_query();
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+        const int64_t first = chunk * num_rows_;
+        compute_chunk(chunk,
+                      {partials.maximum + first, partials.sum + first, partials.out + first * kOutStride, kOutStride});
+    }
+}
+
+void BlockWorker::merge(const State& partials) {
+    const State running = running_state();
+    for (int32_t chunk = 0; chunk < block_.num_chunks; ++chunk) {
+        for (int r = 0; r < num_rows_; ++r) merge_into(running, r, partials, chunk * num_rows_ + r, head_dim_, tiles_);
+    }
+    finish(running);
+}
+
+void BlockWorker::finish(const State& state) {
+    for (int r = 0; r < num_rows_; ++r) {
+        const int64_t place = row_of(r) * p_.num_heads + head_of(r);
+        const bool is_empty = state.sum[r] == 0;
+        p_.lse[place] = is_empty
+                            ? -kInfinity
+                            : static_cast<float>(state.maximum[r] * kLn2 + std::log(static_cast<double>(state.sum[r])));
+        char* out = static_cast<char*>(p_.out) + place * head_dim_ * element_bytes_;
+        if (is_empty) {
+            std::memset(out, 0, static_cast<size_t>(head_dim_ * element_bytes_));
+        } else {
+            store(state.out + r * state.out_stride, 1.0f / state.sum[r], head_dim_, p_.type, out);
+        }
+    }
+}
+
+}  // namespace editscore

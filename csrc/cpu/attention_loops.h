@@ -1,0 +1,147 @@
+// Loops of shared_prefix_attention in plain C++ that compilers turn into vectors; each set's file inlines them into
+// functions of its own target. No standard templates: see sample_tokens_loops.cpp.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "attention_tiles.h"
+
+namespace editscore {
+
+#define EDITSCORE_INLINE inline __attribute__((always_inline))
+
+constexpr float kLowestExponent = -126.0f;
+
+template <class To, class From>
+EDITSCORE_INLINE To bits_of(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof(to));
+    return to;
+}
+
+// 2^x for x <= 0 (a little above is fine), 0 below 2^-126, NaN for NaN. Minimax of 2^f on [-1/2, 1/2] as in the
+// sampler: relative error 2e-8 before rounding.
+EDITSCORE_INLINE float exp2_nonpositive(float x) {
+    constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+    const float power = x < kLowestExponent ? kLowestExponent : x;
+    const float rounded = power + kRounder;
+    const float part = power - (rounded - kRounder);
+    float value = 0.00015353361959569156f;
+    value = value * part + 0.0013398873852565885f;
+    value = value * part + 0.0096184369176626205f;
+    value = value * part + 0.055503323674201965f;
+    value = value * part + 0.24022647738456726f;
+    value = value * part + 0.69314718246459961f;
+    value = value * part + 1.0f;
+    const uint32_t exponent = (bits_of<uint32_t>(rounded) - bits_of<uint32_t>(kRounder) + 127u) << 23;
+    return x < kLowestExponent ? 0.0f : value * bits_of<float>(exponent);
+}
+
+// Sum of 16 lanes: halves, quarters, ... so that every set could take the same tree.
+EDITSCORE_INLINE float sum_lanes(float* lane) {
+    for (int width = 8; width; width /= 2) {
+        for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
+    }
+    return lane[0];
+}
+
+EDITSCORE_INLINE float maximum_body(const float* row, int64_t panel_step, int64_t visible, float scale) {
+    float best[16];
+    for (int j = 0; j < 16; ++j) best[j] = -std::numeric_limits<float>::infinity();
+    for (int64_t t = 0; t < visible; t += 16) {
+        const float* s = row + t / kPanelTokens * panel_step + t % kPanelTokens;
+        const int64_t count = visible - t;
+        for (int j = 0; j < 16; ++j) {
+            const float value = j < count ? s[j] : -std::numeric_limits<float>::infinity();
+            best[j] = value > best[j] ? value : best[j];
+        }
+    }
+    for (int j = 1; j < 16; ++j) best[0] = best[j] > best[0] ? best[j] : best[0];
+    return best[0] * scale;
+}
+
+EDITSCORE_INLINE float weights_body(float* row, int64_t panel_step, int64_t visible, int64_t padded, float scale,
+                                    float maximum) {
+    float sum[16] = {};
+    for (int64_t t = 0; t < padded; t += 16) {
+        float* s = row + t / kPanelTokens * panel_step + t % kPanelTokens;
+        const int64_t count = visible - t;
+        for (int j = 0; j < 16; ++j) {
+            const float weight = exp2_nonpositive(s[j] * scale - maximum);
+            s[j] = j < count ? weight : 0.0f;
+            sum[j] += s[j];
+        }
+    }
+    return sum_lanes(sum);
+}
+
+EDITSCORE_INLINE void merge_body(float* into, const float* from, float weight_into, float weight_from, int count) {
+    for (int d = 0; d < count; ++d) into[d] = into[d] * weight_into + from[d] * weight_from;
+}
+
+EDITSCORE_INLINE float float_of_half(uint32_t bits) {
+    // Exponent and mantissa move to their place in a float; the product with 2^112 corrects the bias and makes
+    // subnormals exact; infinity and NaN keep their mantissa.
+    const uint32_t sign = (bits & 0x8000u) << 16, rest = (bits & 0x7FFFu) << 13;
+    const uint32_t scaled = bits_of<uint32_t>(bits_of<float>(rest) * 0x1p112f);
+    return bits_of<float>(scaled | (rest >= 0x0F800000u ? 0x7F800000u : 0u) | sign);
+}
+
+// Round to nearest even; NaN stays NaN.
+EDITSCORE_INLINE uint16_t bfloat16_of(float x) {
+    const uint32_t bits = bits_of<uint32_t>(x);
+    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    return static_cast<uint16_t>(x != x ? 0x7FC0u : rounded);
+}
+
+// The same for half precision: adding a float whose last bit stands where the half's last bit does lets the processor
+// round, for subnormals too.
+EDITSCORE_INLINE uint16_t half_of(float x) {
+    const uint32_t bits = bits_of<uint32_t>(x);
+    const uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
+    const uint32_t exponent = magnitude < 0x38800000u ? 0x38800000u : magnitude & 0x7F800000u;  // at least 2^-14
+    const uint32_t anchor = exponent + (13u << 23);                                             // 2^13 times as large
+    const float rounded = bits_of<float>(magnitude) + bits_of<float>(anchor);
+    const uint32_t half = bits_of<uint32_t>(rounded) - anchor + ((exponent - 0x38800000u) >> 13);
+    const uint32_t finite = magnitude >= 0x477FF000u ? 0x7C00u : half;
+    return static_cast<uint16_t>(sign | (magnitude > 0x7F800000u ? 0x7E00u : finite));
+}
+
+EDITSCORE_INLINE void split_bfloat16_body(const uint32_t* pairs, int rows, int length, float* out) {
+    for (int i = 0; i < rows; ++i, pairs += length, out += 2 * length) {
+        for (int j = 0; j < length; ++j) out[j] = bits_of<float>(pairs[j] << 16);
+        for (int j = 0; j < length; ++j) out[length + j] = bits_of<float>(pairs[j] & 0xFFFF0000u);
+    }
+}
+
+EDITSCORE_INLINE void split_float16_body(const uint32_t* pairs, int rows, int length, float* out) {
+    for (int i = 0; i < rows; ++i, pairs += length, out += 2 * length) {
+        for (int j = 0; j < length; ++j) out[j] = float_of_half(pairs[j] & 0xFFFFu);
+        for (int j = 0; j < length; ++j) out[length + j] = float_of_half(pairs[j] >> 16);
+    }
+}
+
+// The five functions of a set that are made of the loops above.
+#define EDITSCORE_ATTENTION_SPLITS(TARGET)                                                \
+    TARGET void split_bfloat16(const uint32_t* pairs, int rows, int length, float* out) { \
+        split_bfloat16_body(pairs, rows, length, out);                                    \
+    }                                                                                     \
+    TARGET void split_float16(const uint32_t* pairs, int rows, int length, float* out) {  \
+        split_float16_body(pairs, rows, length, out);                                     \
+    }
+#define EDITSCORE_ATTENTION_ROWS(TARGET)                                                                 \
+    TARGET float maximum(const float* row, int64_t panel_step, int64_t visible, float scale) {           \
+        return maximum_body(row, panel_step, visible, scale);                                            \
+    }                                                                                                    \
+    TARGET float weights(float* row, int64_t panel_step, int64_t visible, int64_t padded, float scale,   \
+                         float highest) {                                                                \
+        return weights_body(row, panel_step, visible, padded, scale, highest);                           \
+    }                                                                                                    \
+    TARGET void merge(float* into, const float* from, float weight_into, float weight_from, int count) { \
+        merge_body(into, from, weight_into, weight_from, count);                                         \
+    }
+
+}  // namespace editscore
