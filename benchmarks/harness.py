@@ -7,7 +7,8 @@
 
 `save` appends rows to `benchmarks/results/<name>.csv` (columns: `COLUMNS`) and one line to `<name>.runs.jsonl` beside it with the
 command, the resolved configuration, commit, machine and versions. The two are joined by `date`, which has microseconds.
-A `ratio` above 1 always means that the subject is better than the peer; for the peer `roof` it is our share of the roof.
+EDITSCORE_RESULTS names another folder. A `ratio` above 1 always means that the subject is better than the peer; for the peer `roof`
+it is our share of the roof.
 """
 
 import csv
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(os.environ.get("EDITSCORE_RESULTS") or ROOT / "benchmarks" / "results")
 COLUMNS = ("date", "commit", "machine", "benchmark", "case", "subject", "metric", "value", "unit", "peer", "peer_value", "ratio")
 PACKAGES = ("editscore", "torch", "transformers", "tokenizers", "llguidance", "numpy", "pillow", "scikit-image", "triton", "vllm")
 
