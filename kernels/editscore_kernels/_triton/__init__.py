@@ -1,0 +1,41 @@
+"""Kernels in Triton. Importing this package imports neither triton nor a kernel; each kernel's module is imported when it first runs."""
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+import torch
+
+from editscore_kernels._dispatch import Candidate
+
+
+def is_interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on tensors of the CPU; the variable must be set before triton is imported."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+
+
+def unavailable() -> str | None:
+    """Why no Triton kernel can run on this machine, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (`pip install editscore[gpu]`)"
+    if not is_interpreted() and not torch.cuda.is_available():
+        return "no CUDA device"
+    return None
+
+
+def device_why_not(name: str, device: torch.device) -> str | None:
+    """Why a tensor on this device is out of reach: CUDA's own, or the CPU's under the interpreter."""
+    wanted = "cpu" if is_interpreted() else "cuda"
+    return None if device.type == wanted else f"{name} is on {device}"
+
+
+def candidate(op: str) -> Candidate:
+    """The seat of an op's Triton kernel: `why_not` and a function of the op's name in the module of that name, imported when asked."""
+
+    def kernel() -> ModuleType:
+        return importlib.import_module(f"editscore_kernels._triton.{op}")
+
+    return Candidate(
+        "triton", unavailable, lambda *arguments: kernel().why_not(*arguments), lambda *arguments: getattr(kernel(), op)(*arguments)
+    )
