@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from edit_requests import edit_request
 
 from editscore.engine import Engine, EngineConfig
-from editscore.models.vlm import VisionLanguageModel
+from editscore.models.vlm import VisionLanguageModel, load_model
 from editscore.types import Completion, Request, Sampling, Text
 
 CONFIG = EngineConfig(kv_memory_mb=16)
@@ -112,3 +113,13 @@ def test_two_engines_over_one_model_do_not_disturb_each_other(
     for e in range(2):
         expected = [together[2 * (2 * i + e) + k] for i in range(3) for k in range(2)]
         assert [found[e][job_id, k] for job_id in ids[e] for k in range(2)] == expected
+
+
+def test_bfloat16_is_the_same_in_any_company(folder: Path) -> None:
+    model = load_model(folder, dtype="bfloat16")
+    requests = [edit_request(i, num_passes=2, num_images=i % 3) for i in range(24)]
+    together = run(model, requests)
+    assert len({completion.text for completion in together}) > 40
+    for i in range(0, 24, 5):
+        assert run(model, [requests[i]]) == together[2 * i : 2 * i + 2]
+    assert run(model, requests[::-1]) == [together[2 * i + k] for i in reversed(range(24)) for k in range(2)]
