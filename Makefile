@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check -q
 READY := $(VENV)/.ready
 BUILD_INPUTS := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test test-slow bench lint format nano wheel clean
+.PHONY: setup demo test test-slow bench gpu lint format nano wheel clean
 
 setup: $(READY)
 
@@ -21,15 +21,19 @@ demo: $(READY)
 	$(PY) examples/demo.py
 
 test: $(READY)
-	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m "not slow"
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m "not slow and not gpu"
 
 test-slow: $(READY)
-	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m slow
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m "slow and not gpu"
 
 bench: $(READY)
 	for file in benchmarks/ops/bench_*.py benchmarks/stages/bench_*.py; do \
 	  OMP_WAIT_POLICY=PASSIVE $(PY) -m $$(echo $${file%.py} | tr / .) || exit 1; \
 	done
+
+# Builds, tests and times on a GPU in under ten minutes. The build is one of its parts, so nothing is set up before.
+gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 nano: $(READY)
 	$(PY) -m editscore.tuning.nano

@@ -57,7 +57,7 @@ class Outcome:
 
 
 def parts() -> list[Part]:
-    """Build, device, tests, benchmarks: what matters most stands first."""
+    """Compiler, build, device, tests, benchmarks. Without nvcc the build still passes, Triton's kernels alone being there."""
 
     def bench(name: str, module: str, *arguments: str, timeout_s: float = 90.0) -> Part:
         return Part(name, (PYTHON, "-m", f"benchmarks.{module}", *arguments), timeout_s, needs="device")
@@ -66,6 +66,7 @@ def parts() -> list[Part]:
     on_gpu = ("--device", "cuda")
     attention = "ops.bench_shared_prefix_attention"
     return [
+        Part("nvcc", ("nvcc", "--version"), 30.0),
         Part("build", ("make", "setup"), 300.0),
         Part("device", (PYTHON, "-c", sees), 60.0),
         Part("tests", (PYTHON, "-m", "pytest", "-q", "-m", "gpu"), 180.0, needs="device"),
