@@ -120,36 +120,67 @@ const void* BlockWorker::loaded(const char* page, int rows, int length, int64_t 
     return to;
 }
 
-void BlockWorker::compute_scores(const int32_t* table, int64_t first, int64_t count, int64_t end, int begin_row,
-                                 int end_row, int64_t column) {
+int64_t BlockWorker::within(int64_t chunk, int64_t length) const {
+    return std::clamp<int64_t>(length - chunk * p_.chunk_tokens, 0, p_.chunk_tokens);
+}
+
+int64_t BlockWorker::leaf_pages_of(int64_t chunk) const { return within(chunk, leaf_length_) / kPageTokens; }
+
+int64_t BlockWorker::own_pages_of(int64_t chunk, const Run& run) const {
+    const int64_t tokens = within(chunk, leaf_length_ + run.length);
+    return (tokens + kPageTokens - 1) / kPageTokens - leaf_pages_of(chunk);
+}
+
+void BlockWorker::list_pages(int64_t chunk, std::vector<PageAddress>* pages) const {
+    pages->clear();
+    const int64_t start = chunk * p_.chunk_tokens / kPageTokens, leaf_pages = leaf_pages_of(chunk);
+    for (int64_t i = 0; i < leaf_pages; ++i) pages->push_back(address_of(leaf_table_[start + i]));
+    const int64_t first_own = std::max<int64_t>(start - leaf_length_ / kPageTokens, 0);
+    for (const Run& run : s_.runs) {
+        const int32_t* table = p_.own_pages + run.seq * p_.own_width + first_own;
+        const int64_t own = own_pages_of(chunk, run);
+        for (int64_t i = 0; i < own; ++i) pages->push_back(address_of(table[i]));
+    }
+}
+
+void BlockWorker::compute_scores(int64_t first, int64_t count, int begin_row, int end_row, int64_t column) {
     ScoresTask task = {};
     task.num_rows = end_row - begin_row;
     task.head_dim = head_dim_;
     task.query = query_ + begin_row * (tiles_.dots_pairs ? kPairsStride : kQueryStride);
     task.prefetch_step = static_cast<int>(page_bytes_ / (tiles_.dots_pairs ? head_dim_ / 2 : head_dim_));
-    for (int64_t i = 0; i < count;) {
+    const int64_t num_now = static_cast<int64_t>(s_.pages_now.size());
+    const int64_t num_next = static_cast<int64_t>(s_.pages_next.size());
+    for (int64_t i = 0; i < count; i += task.num_pages) {
         // A call stays within a panel.
         const int64_t token = column + i * kPageTokens;
         task.num_pages = static_cast<int>(
             std::min({count - i, int64_t{kMaxTilePages}, (kPanelTokens - token % kPanelTokens) / kPageTokens}));
         task.scores = scores_ + token / kPanelTokens * panel_step_ + begin_row * kPanelStride + token % kPanelTokens;
-        for (int j = 0; j < task.num_pages; ++j) {
-            const int64_t page = first + i + j, next = std::min(page + task.num_pages, end - 1);
-            task.keys[j] = loaded(key_page(table[page]), head_dim_ / 2, kPageTokens, j);
-            task.prefetch[2 * j] = key_page(table[next]);
-            task.prefetch[2 * j + 1] = value_page(table[page]);
+        for (int j = 0; j < kMaxTilePages; ++j) {
+            const int64_t place = first + i + std::min(j, task.num_pages - 1);
+            const int64_t after = first + i + j + task.num_pages;
+            const PageAddress& page = s_.pages_now[static_cast<size_t>(place)];
+            const PageAddress* next = &page;
+            if (after < num_now) next = &s_.pages_now[static_cast<size_t>(after)];
+            if (after >= num_now && after - num_now < num_next)
+                next = &s_.pages_next[static_cast<size_t>(after - num_now)];
+            task.keys[j] = j < task.num_pages ? loaded(page.keys, head_dim_ / 2, kPageTokens, j) : nullptr;
+            task.prefetch[2 * j] = next->keys;
+            task.prefetch[2 * j + 1] = page.values;
         }
-        if (task.num_pages == 1) task.prefetch[2] = task.prefetch[0], task.prefetch[3] = task.prefetch[1];
         tiles_.scores(task);
-        i += task.num_pages;
     }
 }
 
-void BlockWorker::compute_values(const int32_t* table, int64_t first, int64_t count, int begin_row, int end_row,
-                                 int64_t column, bool starts, const State& to) {
+void BlockWorker::compute_values(int64_t first, int64_t count, int begin_row, int end_row, int64_t column, bool starts,
+                                 const State& to) {
     const void* pages[kPanelPages];
+    const char* prefetch[kPanelPages];
     ValuesTask task = {};
     task.values = pages;
+    task.prefetch = prefetch;
+    task.page_bytes = static_cast<int>(page_bytes_);
     task.num_rows = end_row - begin_row;
     task.head_dim = head_dim_;
     task.out = to.out + begin_row * to.out_stride;
@@ -159,7 +190,10 @@ void BlockWorker::compute_values(const int32_t* table, int64_t first, int64_t co
         task.num_pages = static_cast<int>(
             std::min({count - i, int64_t{tiles_.value_pages}, (kPanelTokens - token % kPanelTokens) / kPageTokens}));
         for (int j = 0; j < task.num_pages; ++j) {
-            pages[j] = loaded(value_page(table[first + i + j]), kPageTokens / 2, head_dim_, kMaxTilePages + j);
+            const size_t place = static_cast<size_t>(first + i + j);
+            const char* values = s_.pages_now[place].values;
+            pages[j] = loaded(values, kPageTokens / 2, head_dim_, kMaxTilePages + j);
+            prefetch[j] = place < s_.pages_next.size() ? s_.pages_next[place].keys : values;
         }
         const int64_t place = token % kPanelTokens / (tiles_.dots_pairs ? 2 : 1);
         task.weights = scores_ + token / kPanelTokens * panel_step_ + begin_row * kPanelStride + place;
@@ -168,36 +202,37 @@ void BlockWorker::compute_values(const int32_t* table, int64_t first, int64_t co
 }
 
 void BlockWorker::compute_chunk(int64_t chunk, const State& to) {
-    const int64_t start = chunk * p_.chunk_tokens;
-    const auto within = [&](int64_t length) { return std::clamp<int64_t>(length - start, 0, p_.chunk_tokens); };
-    const int64_t leaf_tokens = within(leaf_length_), leaf_pages = leaf_tokens / kPageTokens;
-    const int64_t first_leaf = start / kPageTokens,
-                  first_own = std::max<int64_t>(start - leaf_length_, 0) / kPageTokens;
-    const auto own_pages_of = [&](const Run& run) {
-        return (within(leaf_length_ + run.length) - leaf_tokens + kPageTokens - 1) / kPageTokens;
-    };
-    compute_scores(leaf_table_, first_leaf, leaf_pages, leaf_length_ / kPageTokens, 0, num_rows_, 0);
+    const int64_t leaf_pages = leaf_pages_of(chunk), leaf_tokens = leaf_pages * kPageTokens;
+    compute_scores(0, leaf_pages, 0, num_rows_, 0);
+    int64_t place = leaf_pages;
     for (const Run& run : s_.runs) {
-        const int64_t own = own_pages_of(run);
-        compute_scores(p_.own_pages + run.seq * p_.own_width, first_own, own, first_own + own, run.begin, run.end,
-                       leaf_tokens);
+        compute_scores(place, own_pages_of(chunk, run), run.begin, run.end, leaf_tokens);
+        place += own_pages_of(chunk, run);
     }
     const float scale = std::abs(p_.scale) * kLog2E;
     for (const Run& run : s_.runs) {
-        const int64_t padded = leaf_tokens + own_pages_of(run) * kPageTokens;
+        const int64_t padded = leaf_tokens + own_pages_of(chunk, run) * kPageTokens;
         for (int r = run.begin; r < run.end; ++r) {
-            const int64_t visible = within(s_.visible[static_cast<size_t>(r)]);
+            const int64_t visible = within(chunk, s_.visible[static_cast<size_t>(r)]);
             float* row = scores_ + r * kPanelStride;
             to.maximum[r] = tiles_.maximum(row, panel_step_, visible, scale);
             const float highest = std::max(to.maximum[r], std::numeric_limits<float>::lowest());
             to.sum[r] = tiles_.weights(row, panel_step_, visible, padded, scale, highest);
         }
     }
-    compute_values(leaf_table_, first_leaf, leaf_pages, 0, num_rows_, 0, true, to);
+    compute_values(0, leaf_pages, 0, num_rows_, 0, true, to);
+    place = leaf_pages;
     for (const Run& run : s_.runs) {
-        compute_values(p_.own_pages + run.seq * p_.own_width, first_own, own_pages_of(run), run.begin, run.end,
-                       leaf_tokens, leaf_pages == 0, to);
+        compute_values(place, own_pages_of(chunk, run), run.begin, run.end, leaf_tokens, leaf_pages == 0, to);
+        place += own_pages_of(chunk, run);
     }
+}
+
+void BlockWorker::step(int64_t chunk, int64_t end, const State& to) {
+    s_.pages_next.clear();
+    if (chunk + 1 < end) list_pages(chunk + 1, &s_.pages_next);
+    compute_chunk(chunk, to);
+    s_.pages_now.swap(s_.pages_next);
 }
 
 State BlockWorker::running_state() {
@@ -210,11 +245,12 @@ State BlockWorker::running_state() {
 
 void BlockWorker::run(int64_t begin, int64_t end) {
     load_query();
+    list_pages(begin, &s_.pages_now);
     const State running = running_state();
     const State of_chunk = {running.sum + num_rows_, running.sum + 2 * num_rows_,
                             s_.chunk.reserve(int64_t{num_rows_} * kOutStride), kOutStride};
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-        compute_chunk(chunk, chunk == begin ? running : of_chunk);
+        step(chunk, end, chunk == begin ? running : of_chunk);
         for (int r = 0; r < num_rows_ && chunk > begin; ++r) merge_into(running, r, of_chunk, r, head_dim_, tiles_);
     }
     finish(running);
@@ -222,10 +258,11 @@ void BlockWorker::run(int64_t begin, int64_t end) {
 
 void BlockWorker::run_apart(int64_t begin, int64_t end, const State& partials) {
     load_query();
+    list_pages(begin, &s_.pages_now);
     for (int64_t chunk = begin; chunk < end; ++chunk) {
         const int64_t first = chunk * num_rows_;
-        compute_chunk(chunk,
-                      {partials.maximum + first, partials.sum + first, partials.out + first * kOutStride, kOutStride});
+        step(chunk, end,
+             {partials.maximum + first, partials.sum + first, partials.out + first * kOutStride, kOutStride});
     }
 }
 

@@ -42,6 +42,12 @@ struct Run {
     int64_t length;  // tokens of own pages that its longest row sees
 };
 
+// Where one head of a page lies.
+struct PageAddress {
+    const char* keys;
+    const char* values;
+};
+
 // Running results of some query rows, or those of one chunk.
 struct State {
     float* maximum;  // in units of log2
@@ -54,7 +60,8 @@ struct State {
 struct Scratch {
     Buffer query, scores, running, chunk, sums, pages;
     std::vector<Run> runs;
-    std::vector<int64_t> visible;  // tokens of its path that a query row sees
+    std::vector<PageAddress> pages_now, pages_next;  // of this chunk and of the next one, in the order of use
+    std::vector<int64_t> visible;                    // tokens of its path that a query row sees
 };
 
 // One block over some of its chunks.
@@ -73,19 +80,24 @@ class BlockWorker {
   private:
     void find_runs();
     void load_query();
+    // One chunk of those before `end`, while the pages of the next one come near.
+    void step(int64_t chunk, int64_t end, const State& to);
     void compute_chunk(int64_t chunk, const State& to);
-    // Scores of query rows against `count` pages of a table from its page `first` on; scores begin at token `column`.
-    void compute_scores(const int32_t* table, int64_t first, int64_t count, int64_t end, int begin_row, int end_row,
-                        int64_t column);
-    void compute_values(const int32_t* table, int64_t first, int64_t count, int begin_row, int end_row, int64_t column,
-                        bool starts, const State& to);
+    // The pages of a chunk: the leaf's, then those of every run.
+    void list_pages(int64_t chunk, std::vector<PageAddress>* pages) const;
+    int64_t leaf_pages_of(int64_t chunk) const;
+    int64_t own_pages_of(int64_t chunk, const Run& run) const;
+    // Scores of query rows against `count` of the chunk's pages from place `first` on; they begin at token `column`.
+    void compute_scores(int64_t first, int64_t count, int begin_row, int end_row, int64_t column);
+    void compute_values(int64_t first, int64_t count, int begin_row, int end_row, int64_t column, bool starts,
+                        const State& to);
+    int64_t within(int64_t chunk, int64_t length) const;
     void finish(const State& state);
     State running_state();
 
-    const char* key_page(int64_t page) const { return page_of(p_.k_pages, page); }
-    const char* value_page(int64_t page) const { return page_of(p_.v_pages, page); }
-    const char* page_of(const void* pages, int64_t page) const {
-        return static_cast<const char*>(pages) + (page * p_.num_kv_heads + block_.kv_head) * page_bytes_;
+    PageAddress address_of(int64_t page) const {
+        const int64_t offset = (page * p_.num_kv_heads + block_.kv_head) * page_bytes_;
+        return {static_cast<const char*>(p_.k_pages) + offset, static_cast<const char*>(p_.v_pages) + offset};
     }
     // A page as the tiles want it: as it is, or as floats in `place` of s_.pages.
     const void* loaded(const char* page, int rows, int length, int64_t place);

@@ -41,6 +41,10 @@ struct ValuesTask {
     const void* weights;  // rows of kPanelStride floats or pairs
     float* out;           // rows of kOutStride
     bool starts;          // out is overwritten, not added to
+    // Memory wanted next, `page_bytes` beside each page, brought into the second cache while the first rows are
+    // computed: then both phases of a chunk read from memory at the same rate.
+    const char* const* prefetch;
+    int page_bytes;
 };
 
 // The maximum of a row (times log2 e and the scale) and the sum of its weights.

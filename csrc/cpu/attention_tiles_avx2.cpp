@@ -48,6 +48,8 @@ template <int kRows>
 EDITSCORE_TARGET void values_tile(const ValuesTask& task, int column, int first_row) {
     const float* weights = static_cast<const float*>(task.weights) + first_row * kPanelStride;
     float* out = task.out + first_row * kOutStride + column;
+    const bool prefetches = first_row == 0;
+    const int strip_bytes = task.page_bytes * 16 / task.head_dim;
     __m256 low[kRows], high[kRows];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
@@ -56,7 +58,9 @@ EDITSCORE_TARGET void values_tile(const ValuesTask& task, int column, int first_
     }
     for (int page = 0; page < task.num_pages; ++page, weights += 16) {
         const float* values = static_cast<const float*>(task.values[page]) + column;
+        const char* next = task.prefetch[page] + column / 16 * strip_bytes;
         for (int t = 0; t < 16; ++t, values += task.head_dim) {
+            if (prefetches) __builtin_prefetch(next + t * strip_bytes / 16, 0, 2);
             const __m256 value_low = _mm256_loadu_ps(values), value_high = _mm256_loadu_ps(values + 8);
 #pragma GCC unroll 6
             for (int r = 0; r < kRows; ++r) {

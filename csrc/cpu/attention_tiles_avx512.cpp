@@ -57,6 +57,8 @@ EDITSCORE_AVX512 void values_tile(const ValuesTask& task, int column, int first_
     const float* weights = static_cast<const float*>(task.weights) + first_row * kPanelStride;
     float* out = task.out + first_row * kOutStride + column;
     const int head_dim = task.head_dim;
+    const bool prefetches = first_row == 0;
+    const int strip_bytes = task.page_bytes * 16 * kVectors / head_dim, step = strip_bytes / 16;
     __m512 sum[kRows][kVectors];
 #pragma GCC unroll 14
     for (int r = 0; r < kRows; ++r) {
@@ -67,7 +69,12 @@ EDITSCORE_AVX512 void values_tile(const ValuesTask& task, int column, int first_
     }
     for (int page = 0; page < task.num_pages; ++page, weights += 16) {
         const float* values = static_cast<const float*>(task.values[page]) + column;
+        const char* next = task.prefetch[page] + column / (16 * kVectors) * strip_bytes;
         for (int t = 0; t < 16; ++t, values += head_dim) {
+            if (prefetches) {
+                __builtin_prefetch(next + t * step, 0, 2);
+                __builtin_prefetch(next + t * step + step / 2, 0, 2);
+            }
             __m512 value[kVectors];
 #pragma GCC unroll 2
             for (int v = 0; v < kVectors; ++v) value[v] = _mm512_loadu_ps(values + 16 * v);

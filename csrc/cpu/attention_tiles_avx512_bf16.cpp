@@ -63,6 +63,8 @@ EDITSCORE_TARGET void values_tile(const ValuesTask& task, int column, int first_
     const uint32_t* weights = static_cast<const uint32_t*>(task.weights) + first_row * kPanelStride;
     float* out = task.out + first_row * kOutStride + column;
     const int head_dim = task.head_dim;
+    const bool prefetches = first_row == 0;
+    const int strip_bytes = task.page_bytes * 16 * kVectors / head_dim, step = strip_bytes / 8;
     __m512 sum[kRows][kVectors];
 #pragma GCC unroll 14
     for (int r = 0; r < kRows; ++r) {
@@ -73,7 +75,12 @@ EDITSCORE_TARGET void values_tile(const ValuesTask& task, int column, int first_
     }
     for (int page = 0; page < task.num_pages; ++page, weights += 8) {
         const uint32_t* values = static_cast<const uint32_t*>(task.values[page]) + column;
+        const char* next = task.prefetch[page] + column / (16 * kVectors) * strip_bytes;
         for (int t = 0; t < 8; ++t, values += head_dim) {
+            if (prefetches) {
+                __builtin_prefetch(next + t * step, 0, 2);
+                __builtin_prefetch(next + t * step + step / 2, 0, 2);
+            }
             __m512bh value[kVectors];
 #pragma GCC unroll 2
             for (int v = 0; v < kVectors; ++v) value[v] = load_pairs(values + 16 * v);
