@@ -97,7 +97,7 @@ def test_bad_input_is_named_and_nothing_is_written(backend: str) -> None:
         with pytest.raises(ValueError, match=f"^{name}"):
             append_kv(*arguments, backend=backend)  # type: ignore[arg-type]
     if backend == "cpu":  # past the checks of the function, C++ looks for itself
-        with pytest.raises(ValueError, match="^slots: 80"):
+        with pytest.raises(ValueError, match=r"^slots: 80"):
             torch.ops.editscore.append_kv(k, k, k_pages, v_pages, beyond, "packed", "cpu")
     assert torch.equal(k_pages, before)
 
