@@ -40,6 +40,11 @@ struct SampleTokensParams {
 // Throws std::bad_alloc or std::system_error when memory or threads run out.
 void sample_tokens_cpu(const SampleTokensParams& params, int num_threads, InstructionSet set);
 
+// Queued on `stream`, a cudaStream_t of the device that holds every pointer. Tokens and statuses are those of the CPU
+// bit for bit; an option id outside of -1 .. V - 1 gives NaN. Throws std::runtime_error when the launch fails. Only in
+// builds with CUDA.
+void sample_tokens_cuda(const SampleTokensParams& params, void* stream);
+
 // Sum of floor(2^40 * exp((x - best) / T)) over `count` logits, scale = float(log2(e) / T): what the sampler adds up,
 // for tests.
 int64_t sample_weights_cpu(const float* x, int64_t count, float best, float scale, InstructionSet set);
