@@ -99,6 +99,11 @@ WARP_FN void add_values(State<kDim>& state, const Lane<float> (&s)[8][4], uint32
     }
 }
 
+WARP_FN Lane<bool> is_seen(int t, int i, const Lane<int> (&sees)[2]) {
+    const Lane<int> token = t * 8 + (lane_id() & 3) * 2 + (i & 1);
+    return mutant(11) ? token <= sees[i >> 1] : token < sees[i >> 1];
+}
+
 // The tile's first sees[h] tokens join the open chunk of the lane's rows. A row that sees none of them keeps its state:
 // its maximum stays, it is scaled by 1, and zeros are added.
 template <int kDim, class Half>
@@ -109,9 +114,7 @@ WARP_FN void attend_tile(State<kDim>& state, uint32_t k_tile, uint32_t v_tile, c
     Lane<float> top[2] = {state.m[0], state.m[1]};
     UNROLL for (int t = 0; t < 8; ++t) {
         UNROLL for (int i = 0; i < 4; ++i) {
-            const Lane<int> token = t * 8 + (lane_id() & 3) * 2 + (i & 1);
-            const Lane<bool> is_seen = mutant(11) ? token <= sees[i >> 1] : token < sees[i >> 1];
-            s[t][i] = select(is_seen, mul_rn(s[t][i], scale_log2e), kLowest);
+            s[t][i] = select(is_seen(t, i, sees), mul_rn(s[t][i], scale_log2e), kLowest);
             top[i >> 1] = larger(top[i >> 1], s[t][i]);
         }
     }
@@ -127,10 +130,10 @@ WARP_FN void attend_tile(State<kDim>& state, uint32_t k_tile, uint32_t v_tile, c
     }
     UNROLL for (int t = 0; t < 8; ++t) {
         UNROLL for (int i = 0; i < 4; ++i) {
-            const Lane<int> token = t * 8 + (lane_id() & 3) * 2 + (i & 1);
             const Lane<float> weight = ex2(add_rn(s[t][i], -state.m[i >> 1]));
-            // As long as a row has seen nothing its maximum is kLowest, and what it must not see would weigh 1.
-            s[t][i] = mutant(13) ? weight : select(token < sees[i >> 1], weight, 0.0f);
+            // As long as a row has seen nothing its maximum is kLowest, and what it must not see would weigh 1: scaled
+            // by 0 later on, but another sequence's values may have become infinite by then.
+            s[t][i] = mutant(13) ? weight : select(is_seen(t, i, sees), weight, 0.0f);
             state.l[i >> 1] = add_rn(state.l[i >> 1], s[t][i]);
         }
     }
