@@ -50,6 +50,8 @@ inline void add_host_twin(py::module_& m) {
         .def_readonly("ldmatrix", &Stats::ldmatrix)
         .def_readonly("bulk_copies", &Stats::bulk_copies)
         .def_readonly("bulk_bytes", &Stats::bulk_bytes)
+        .def_readonly("global_bytes", &Stats::global_bytes)
+        .def_readonly("global_sectors", &Stats::global_sectors)
         .def_readonly("load_ways", &Stats::load_ways)
         .def_readonly("store_ways", &Stats::store_ways)
         .def_readonly("ldmatrix_ways", &Stats::ldmatrix_ways)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "values.cuh"
 
@@ -29,12 +30,8 @@ WARP_FN T gload_cs(const T* p, I i, bool mask = true) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8);
     return mask ? __ldcs(p + i) : T{};
 }
-template <class T>
-struct NotDeduced {
-    using type = T;
-};
 template <class T, class I>
-WARP_FN void gstore(T* p, I i, typename NotDeduced<T>::type x, bool mask = true) {
+WARP_FN void gstore(T* p, I i, std::type_identity_t<T> x, bool mask = true) {
     if (mask) p[i] = x;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace warp {
 
@@ -28,21 +29,21 @@ WARP_FN int grid_size() { return static_cast<int>(gridDim.x); }
 WARP_FN int grid_size_y() { return static_cast<int>(gridDim.y); }
 WARP_FN constexpr bool mutant(int) { return false; }  // bugs are switched on in the host twin only
 
-// ---- selection
+// ---- selection; the first value gives the type
 template <class T>
-WARP_FN T select(bool mask, T yes, T no) {
+WARP_FN T select(bool mask, T yes, std::type_identity_t<T> no) {
     return mask ? yes : no;
 }
 template <class T>
-WARP_FN T larger(T a, T b) {
+WARP_FN T larger(T a, std::type_identity_t<T> b) {
+    if constexpr (std::is_same_v<T, float>) return fmaxf(a, b);
     return a > b ? a : b;
 }
 template <class T>
-WARP_FN T smaller(T a, T b) {
+WARP_FN T smaller(T a, std::type_identity_t<T> b) {
+    if constexpr (std::is_same_v<T, float>) return fminf(a, b);
     return a < b ? a : b;
 }
-WARP_FN float larger(float a, float b) { return fmaxf(a, b); }
-WARP_FN float smaller(float a, float b) { return fminf(a, b); }
 
 // ---- single precision
 WARP_FN float ex2(float x) {

@@ -31,7 +31,8 @@ Lane<T> shared_atomic(const Lane<uint32_t>& address, const Lane<T>& x, const Lan
         if (!mask.v[i]) continue;
         SharedMemory& shared = warp.block->shared;
         T* data = reinterpret_cast<T*>(shared.at(address.v[i], sizeof(T), sizeof(T)));
-        if (machine().options.check) shared.history.atomic(SharedMemory::offset(address.v[i]), sizeof(T), warp, i);
+        if (machine().options.check)
+            shared.history.atomic(SharedMemory::offset(address.v[i]), sizeof(T), warp, i, warp.now());
         old.v[i] = *data;
         *data = f(*data, x.v[i]);
     }
@@ -61,6 +62,17 @@ template <class T>
 Lane<T> satomic_max(const Lane<uint32_t>& address, const Lane<T>& x, const Lane<bool>& mask = true,
                     host::Where where = host::Where::current()) {
     return host::shared_atomic(address, x, mask, where, [](T a, T b) { return a > b ? a : b; });
+}
+
+template <Number T>
+Lane<T> satomic_add(const Lane<uint32_t>& address, T x, const Lane<bool>& mask = true,
+                    host::Where where = host::Where::current()) {
+    return satomic_add(address, Lane<T>(x), mask, where);
+}
+template <Number T>
+Lane<T> satomic_max(const Lane<uint32_t>& address, T x, const Lane<bool>& mask = true,
+                    host::Where where = host::Where::current()) {
+    return satomic_max(address, Lane<T>(x), mask, where);
 }
 
 // One add per warp; every lane's earlier accesses come before it, and the old value is returned to all lanes.

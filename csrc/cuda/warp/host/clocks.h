@@ -34,9 +34,16 @@ struct Actor {
     uint32_t local = 0;  // in its block
     uint32_t step = 1;   // counts sync_warp: lanes of a warp are ordered only across it
     Knowledge knows;
+    Knowledge fenced;  // what the last fence_device covered
     Where where;
 
     uint32_t now() const { return knows.seen[slot]; }
+    // When others take a device-scope atomic of this warp to have happened: with the fence before it, if there was one,
+    // because who reads its value and fences is ordered after both.
+    uint32_t atomic_time() const {
+        const uint32_t fence = slot < fenced.seen.size() ? fenced.seen[slot] : 0;
+        return fence != 0 && fence + 1 == now() ? fence : now();
+    }
     void release(Knowledge& into) {
         into.learn(knows);
         ++knows.seen[slot];

@@ -50,22 +50,26 @@ enum class AccessKind { kRead, kWrite, kAtomic };
 
 class GlobalMemory {
   public:
-    GlobalMemory(const std::vector<Buffer>& buffers, uint32_t num_slots, bool check) {
+    GlobalMemory(const std::vector<Buffer>& buffers, uint32_t num_slots, bool check) : is_checked_(!buffers.empty()) {
         for (const Buffer& buffer : buffers) {
+            if (buffer.bytes == 0) continue;
             Region region{buffer, nullptr};
             if (check && buffer.kind != BufferKind::kInput) {
                 const uint32_t granule = buffer.element_bytes < 4 ? buffer.element_bytes : 4;
                 region.history = std::make_unique<History>("'" + buffer.name + "'", buffer.bytes, granule, num_slots,
                                                            false, buffer.kind == BufferKind::kInOut);
             }
-            regions_[reinterpret_cast<uintptr_t>(buffer.data)] = std::move(region);
+            if (!regions_.emplace(reinterpret_cast<uintptr_t>(buffer.data), std::move(region)).second) {
+                throw Fault("two buffers at one address: '" + buffer.name + "' and another");
+            }
         }
+        expect_no_overlap();
     }
 
     void access(const void* data, size_t bytes, size_t alignment, AccessKind kind, const Actor& actor, int lane) {
         const uintptr_t address = reinterpret_cast<uintptr_t>(data);
         if (address % alignment != 0) fault("global access of ", bytes, " bytes is not aligned to ", alignment);
-        if (regions_.empty()) return;
+        if (!is_checked_) return;
         Region& region = find(address, bytes, lane);
         const size_t offset = address - reinterpret_cast<uintptr_t>(region.buffer.data);
         if (kind != AccessKind::kRead && region.buffer.kind == BufferKind::kInput) {
@@ -74,7 +78,7 @@ class GlobalMemory {
         if (region.history == nullptr) return;
         if (kind == AccessKind::kRead) region.history->read(offset, bytes, actor, lane);
         if (kind == AccessKind::kWrite) region.history->write(offset, bytes, actor, lane);
-        if (kind == AccessKind::kAtomic) region.history->atomic(offset, bytes, actor, lane);
+        if (kind == AccessKind::kAtomic) region.history->atomic(offset, bytes, actor, lane, actor.atomic_time());
     }
 
     AtomicWord& atomic_word(const void* data) { return atomic_words_[data]; }
@@ -88,7 +92,9 @@ class GlobalMemory {
     Region& find(uintptr_t address, size_t bytes, int lane) {
         auto after = regions_.upper_bound(address);
         if (after == regions_.begin()) {
-            fault("lane ", lane, " accesses global memory before '", after->second.buffer.name, "'");
+            fault("lane ", lane, " accesses global memory ",
+                  after == regions_.end() ? "though every buffer is empty"
+                                          : "before '" + after->second.buffer.name + "', the first buffer");
         }
         Region& region = std::prev(after)->second;
         const uintptr_t end = reinterpret_cast<uintptr_t>(region.buffer.data) + region.buffer.bytes;
@@ -99,6 +105,18 @@ class GlobalMemory {
         return region;
     }
 
+    void expect_no_overlap() const {
+        const Region* before = nullptr;
+        for (const auto& [address, region] : regions_) {
+            if (before != nullptr &&
+                reinterpret_cast<uintptr_t>(before->buffer.data) + before->buffer.bytes > address) {
+                throw Fault("buffers '" + before->buffer.name + "' and '" + region.buffer.name + "' overlap");
+            }
+            before = &region;
+        }
+    }
+
+    bool is_checked_;
     std::map<uintptr_t, Region> regions_;
     std::map<const void*, AtomicWord> atomic_words_;
 };

@@ -25,6 +25,7 @@ class History {
     void read(size_t offset, size_t bytes, const Actor& actor, int lane) {
         for (size_t i = first(offset); i <= last(offset, bytes); ++i) {
             Cell& cell = cells_[i];
+            expect_plain(cell, i);
             expect_landed(cell, i);
             if (!cell.set) fault("reads ", name(i), ", which nobody has written");
             expect_before(cell.write, i, actor, lane, "reads", "write");
@@ -36,6 +37,7 @@ class History {
     void write(size_t offset, size_t bytes, const Actor& actor, int lane, bool by_copy_engine = false) {
         for (size_t i = first(offset); i <= last(offset, bytes); ++i) {
             Cell& cell = cells_[i];
+            expect_plain(cell, i);
             expect_landed(cell, i);
             expect_before(cell.write, i, actor, lane, "writes", "write");
             expect_before(cell.read, i, actor, lane, "writes", "read");
@@ -48,15 +50,19 @@ class History {
         }
     }
 
-    void atomic(size_t offset, size_t bytes, const Actor& actor, int lane) {
+    // `time`: when other warps take it to have happened.
+    void atomic(size_t offset, size_t bytes, const Actor& actor, int lane, uint32_t time) {
         for (size_t i = first(offset); i <= last(offset, bytes); ++i) {
             Cell& cell = cells_[i];
+            expect_plain(cell, i);
             expect_landed(cell, i);
             if (!cell.set) fault("updates ", name(i), ", which nobody has written");
             expect_before(cell.write, i, actor, lane, "updates", "write");
             expect_before(cell.read, i, actor, lane, "updates", "read");
             expect_row_before(cell.read_row, i, actor, lane, "updates", "read");
-            merge_into_row(cell.atomic_row, access(actor, lane));
+            Access now = access(actor, lane);
+            now.clock = time;
+            merge_into_row(cell.atomic_row, now);
         }
     }
 
@@ -73,6 +79,18 @@ class History {
         }
     }
 
+    // An mbarrier lies here from now on: only mbarrier operations may touch it, once its initialisation is known to
+    // them.
+    void make_mbarrier(size_t offset, size_t bytes, const Actor& actor, int lane) {
+        write(offset, bytes, actor, lane);
+        for (size_t i = first(offset); i <= last(offset, bytes); ++i) cells_[i].is_mbarrier = true;
+    }
+    void use_mbarrier(size_t offset, size_t bytes, const Actor& actor, int lane) {
+        for (size_t i = first(offset); i <= last(offset, bytes); ++i) {
+            expect_before(cells_[i].write, i, actor, lane, "uses the mbarrier at", "initialisation");
+        }
+    }
+
     static Access access(const Actor& actor, int lane) {
         return {actor.where, actor.now(), actor.step, actor.slot, static_cast<int8_t>(lane), false};
     }
@@ -85,12 +103,16 @@ class History {
         uint32_t atomic_row = 0;
         bool set = false;
         bool in_flight = false;
+        bool is_mbarrier = false;
     };
 
     size_t first(size_t offset) const { return offset / granule_bytes_; }
     size_t last(size_t offset, size_t bytes) const { return (offset + bytes - 1) / granule_bytes_; }
     std::string name(size_t cell) const { return text(name_, " byte ", cell * granule_bytes_); }
 
+    void expect_plain(const Cell& cell, size_t i) const {
+        if (cell.is_mbarrier) fault("touches ", name(i), ", where the mbarrier of ", place(cell.write.where), " lies");
+    }
     void expect_landed(const Cell& cell, size_t i) const {
         if (!cell.in_flight) return;
         fault("touches ", name(i), " while the copy started at ", place(cell.write.where), " is in flight");

@@ -38,6 +38,7 @@ struct Options {
 
 struct Stats {
     int64_t operations = 0, mma = 0, ldmatrix = 0, bulk_copies = 0, bulk_bytes = 0;
+    int64_t global_bytes = 0, global_sectors = 0;  // asked for by loads and stores, and 32-byte sectors moved for them
     int load_ways = 0, store_ways = 0, ldmatrix_ways = 0, atomic_ways = 0;  // worst bank-conflict degrees
 };
 
@@ -72,7 +73,6 @@ struct Warp : Actor {
     Wait wait;
     std::vector<Copy> open_copies;              // cp_async since the last commit
     std::deque<std::vector<Copy>> copy_groups;  // committed, not waited for
-    Knowledge fenced;                           // what the last fence_device covered
     Knowledge from_atomics;                     // becomes known at the next fence_device
     bool tsan_fenced = false;
     std::vector<AtomicWord*> tsan_atomics;

@@ -10,7 +10,7 @@ namespace warp {
 
 namespace host {
 
-inline Mbarrier& mbarrier(uint32_t address) {
+inline Mbarrier& mbarrier(uint32_t address, int lane = 0) {
     Warp& warp = *machine().running;
     SharedMemory& shared = warp.block->shared;
     shared.at(address, 8, 8);
@@ -18,7 +18,7 @@ inline Mbarrier& mbarrier(uint32_t address) {
     if (found == warp.block->mbarriers.end()) {
         fault("no mbarrier was initialised at shared byte ", SharedMemory::offset_text(address));
     }
-    if (machine().options.check) shared.history.read(SharedMemory::offset(address), 8, warp, 0);
+    if (machine().options.check) shared.history.use_mbarrier(SharedMemory::offset(address), 8, warp, lane);
     return found->second;
 }
 
@@ -64,7 +64,7 @@ inline void mbar_init(uint32_t address, int count, host::Where where = host::Whe
                     host::place(warp.block->mbarriers[address].where), " already");
     }
     if (host::machine().options.check) {
-        warp.block->shared.history.write(host::SharedMemory::offset(address), 8, warp, 0);
+        warp.block->shared.history.make_mbarrier(host::SharedMemory::offset(address), 8, warp, 0);
     }
     host::fill_data(data, 0, 8);
     host::Mbarrier& barrier = warp.block->mbarriers[address];
@@ -98,7 +98,7 @@ inline void mbar_arrive_expect(uint32_t address, uint32_t bytes, host::Where whe
 inline void mbar_wait(uint32_t address, uint32_t parity, host::Where where = host::Where::current()) {
     host::enter(where);
     if (parity > 1) host::fault("mbarrier parity ", parity, " is neither 0 nor 1");
-    host::Mbarrier& barrier = host::mbarrier(address);
+    host::Mbarrier& barrier = host::mbarrier(address, 31);  // every lane looks, not only the one that initialised it
     const auto is_complete = [&barrier, parity] { return (barrier.phase & 1) != parity; };
     const auto can_land = [&barrier] { return barrier.arrived == barrier.needed && !barrier.copies.empty(); };
     const auto describe = [&barrier, address, parity] {

@@ -1,6 +1,8 @@
 // Loads and stores of global and shared memory, each lane checked.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <type_traits>
 
@@ -58,6 +60,25 @@ inline void count_ways(int& worst, const Lane<uint32_t>& address, const Lane<boo
     }
 }
 
+// How many different 32-byte sectors one instruction touches: bytes / 32 where neighbours in lanes are neighbours in
+// memory.
+inline void count_sectors(const Lane<int64_t>& offset, const Lane<bool>& mask, const void* p, size_t element_bytes,
+                          size_t bytes) {
+    if (!machine().options.check) return;
+    std::array<uintptr_t, kLanes> sectors;
+    size_t count = 0, used = 0;
+    for (int i = 0; i < kLanes; ++i) {
+        if (!mask.v[i]) continue;
+        ++used;
+        const uintptr_t address = reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(offset.v[i]) * element_bytes;
+        if (count == 0 || sectors[count - 1] != address / 32) sectors[count++] = address / 32;
+    }
+    std::sort(sectors.begin(), sectors.begin() + count);
+    const auto end = std::unique(sectors.begin(), sectors.begin() + count);
+    machine().stats.global_bytes += static_cast<int64_t>(used * bytes);
+    machine().stats.global_sectors += end - sectors.begin();
+}
+
 }  // namespace host
 
 // ---- where a warp is
@@ -80,6 +101,7 @@ Lane<T> gload(const T* p, const I& index, const Lane<bool>& mask = true, host::W
     for (int i = 0; i < kLanes; ++i) {
         if (mask.v[i]) host::load_global(&values.v[i], p + offset.v[i], sizeof(T), i);
     }
+    host::count_sectors(offset, mask, p, sizeof(T), sizeof(T));
     return values;
 }
 // Past L1, for what other blocks wrote in this launch; and for what is read once.
@@ -99,6 +121,7 @@ void gstore(T* p, const I& index, const std::type_identity_t<Lane<T>>& x, const 
     for (int i = 0; i < kLanes; ++i) {
         if (mask.v[i]) host::store_global(p + offset.v[i], &x.v[i], sizeof(T), i);
     }
+    host::count_sectors(offset, mask, p, sizeof(T), sizeof(T));
 }
 
 // N neighbours per lane in one access of 8 or 16 bytes, which is also its alignment. `index` counts elements of p, and
@@ -114,6 +137,7 @@ void gload_vec(Lane<R> (&r)[N], const T* p, const I& index, const Lane<bool>& ma
         if (mask.v[i]) host::load_global(values, p + offset.v[i], sizeof values, i);
         for (int n = 0; n < N; ++n) r[n].v[i] = values[n];
     }
+    host::count_sectors(offset, mask, p, sizeof(T), sizeof(R) * N);
 }
 template <class R, int N, class T, class I>
 void gload_vec_cg(Lane<R> (&r)[N], const T* p, const I& index, const Lane<bool>& mask = true,
@@ -136,6 +160,7 @@ void gstore_vec(T* p, const I& index, const Lane<R> (&r)[N], const Lane<bool>& m
         for (int n = 0; n < N; ++n) values[n] = r[n].v[i];
         if (mask.v[i]) host::store_global(p + offset.v[i], values, sizeof values, i);
     }
+    host::count_sectors(offset, mask, p, sizeof(T), sizeof(R) * N);
 }
 
 // ---- shared memory; addresses are in bytes

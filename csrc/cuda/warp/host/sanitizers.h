@@ -26,6 +26,7 @@ struct SanitizerFiber {
 };
 
 #if defined(__SANITIZE_THREAD__)
+constexpr bool kReuseStacks = false;  // TSan would take what a fiber left on its stack for another's racing access
 inline void tsan_hide() { __tsan_ignore_thread_begin(); }
 inline void tsan_show() { __tsan_ignore_thread_end(); }
 inline void tsan_release(void* at) { __tsan_release(at); }
@@ -34,6 +35,7 @@ inline void create_fiber(SanitizerFiber& fiber) { fiber.tsan = __tsan_create_fib
 inline void destroy_fiber(SanitizerFiber& fiber) { __tsan_destroy_fiber(fiber.tsan); }
 inline void adopt_thread(SanitizerFiber& scheduler) { scheduler.tsan = __tsan_get_current_fiber(); }
 #else
+constexpr bool kReuseStacks = true;
 inline void tsan_hide() {}
 inline void tsan_show() {}
 inline void tsan_release(void*) {}
@@ -43,13 +45,16 @@ inline void destroy_fiber(SanitizerFiber&) {}
 inline void adopt_thread(SanitizerFiber&) {}
 #endif
 
-// Before a switch from one fiber to another; a dying fiber gives its fake stack back.
-inline void leave_fiber(SanitizerFiber& from, const SanitizerFiber& to, bool dying) {
+// Before a switch from one fiber to another; a dying fiber gives its fake stack back, and no longer hides from TSan.
+// Inlined, because TSan keeps a call stack per fiber: no function may end between its switch and swapcontext's.
+__attribute__((always_inline)) inline void leave_fiber(SanitizerFiber& from, const SanitizerFiber& to, bool dying) {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(dying ? nullptr : &from.asan_fake_stack, to.stack, to.stack_bytes);
 #endif
 #if defined(__SANITIZE_THREAD__)
-    __tsan_switch_to_fiber(to.tsan, __tsan_switch_to_fiber_no_sync);
+    void* const target = to.tsan;
+    if (dying) tsan_show();
+    __tsan_switch_to_fiber(target, __tsan_switch_to_fiber_no_sync);
 #endif
     (void)from, (void)to, (void)dying;
 }

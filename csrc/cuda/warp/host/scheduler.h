@@ -101,7 +101,6 @@ class Scheduler {
         }
         warp.done = true;
         tsan_release(&m);
-        tsan_show();
         switch_to_scheduler(true);
     }
 
@@ -170,7 +169,7 @@ class Scheduler {
     void keep_stacks(Block& block) {
         for (auto& warp : block.warps) {
             destroy_fiber(warp->fiber.sanitizer);
-            free_stacks_.push_back(std::move(warp->fiber.stack));
+            if (kReuseStacks) free_stacks_.push_back(std::move(warp->fiber.stack));
         }
     }
 
