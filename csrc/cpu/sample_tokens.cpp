@@ -18,6 +18,7 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kDrawBlock = 512;              // tokens whose weights are summed together when nothing filters
+constexpr int64_t kPrefetchBlock = 512;          // tokens that are summed per 2 KB asked for
 constexpr int64_t kFirstTry = 64;                // tokens that top-p without top-k sorts before it asks for more
 constexpr int64_t kColumnsPerToken = 2;          // the k-th largest of 2 k column maxima leaves about 1.4 k candidates
 constexpr int64_t kElementsPerThread = 1 << 17;  // about 100 us of work: five times what a thread costs
@@ -60,6 +61,7 @@ class Sampler {
     Sampler(const SampleTokensParams& params, InstructionSet set) : p_(params), loops_(sample_loops(set)) {}
 
     void run(int64_t begin, int64_t end) {
+        end_ = end;
         for (int64_t r = begin; r < end; ++r) sample_row(r);
     }
 
@@ -73,6 +75,8 @@ class Sampler {
     // Ids of the tokens with x >= bound, ascending, into s_.ids; returns how many.
     int64_t find_at_least(const Row& row, float bound);
     void fill_options(int64_t r, const float* raw, double raw_log_sum);
+    // The sum over the whole row at temperature 1. It is all arithmetic, so the next row comes from memory meanwhile.
+    int64_t sum_raw_weights(int64_t r, const float* raw, float best);
     Draw draw_unfiltered(const Row& row, uint64_t bits);
     Draw draw_top(const Row& row, int64_t top_k, double top_p, uint64_t bits);
     // Fills s_.candidates with the first `count` tokens of `row` by comes_before, sorted; tokens at -inf are left out.
@@ -81,6 +85,7 @@ class Sampler {
     const SampleTokensParams& p_;
     const SampleLoops& loops_;
     Scratch s_;
+    int64_t end_ = 0;  // of the rows that this thread samples
 };
 
 const float* Sampler::load_row(int64_t r) {
@@ -153,12 +158,28 @@ void Sampler::sample_row(int64_t r) {
         p_.token[r] = draw.token;
         logprob = (static_cast<double>(row.x[draw.token]) - row.best) / temperature - log_weight(draw.total);
     }
-    const int64_t raw_total = loops_.sum_weights(raw, p_.vocabulary, raw_best, static_cast<float>(kLog2E));
+    const int64_t raw_total = sum_raw_weights(r, raw, raw_best);
     const double raw_log_sum = raw_best + log_weight(raw_total);
     p_.logprob_raw[r] = static_cast<float>(raw[p_.token[r]] - raw_log_sum);
     p_.logprob[r] = static_cast<float>(logprob);
     p_.status[r] = kSampleOk;
     fill_options(r, raw, raw_log_sum);
+}
+
+int64_t Sampler::sum_raw_weights(int64_t r, const float* raw, float best) {
+    const int64_t bytes_per_logit = p_.logit_type == LogitType::kFloat32 ? 4 : 2;
+    const char* next = static_cast<const char*>(p_.logits) + (r + 1) * p_.logits_row_stride * bytes_per_logit;
+    const bool has_next = r + 1 < end_;
+    int64_t total = 0;
+    for (int64_t start = 0; start < p_.vocabulary; start += kPrefetchBlock) {
+        const int64_t count = std::min(kPrefetchBlock, p_.vocabulary - start);
+        if (has_next) {
+            const char* block = next + start * bytes_per_logit;
+            for (int64_t byte = 0; byte < count * bytes_per_logit; byte += 64) __builtin_prefetch(block + byte);
+        }
+        total += loops_.sum_weights(raw + start, count, best, static_cast<float>(kLog2E));
+    }
+    return total;
 }
 
 Draw Sampler::draw_unfiltered(const Row& row, uint64_t bits) {

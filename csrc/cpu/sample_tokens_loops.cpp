@@ -41,6 +41,30 @@ EDITSCORE_INLINE int64_t sum_weights_body(const float* x, int64_t count, float b
     return sum;
 }
 
+// The same integers where floats convert to 64-bit integers in one instruction: value * 2^40 * 2^rounded is exact, and
+// the conversion rounds towards zero as the shift of token_weight does. Every coefficient of token_weight times 2^40 is
+// exact too, and so is each step that follows. 59 instead of 71 us for 152,064 tokens on AVX-512.
+EDITSCORE_INLINE int64_t sum_weights_by_conversion_body(const float* x, int64_t count, float best, float scale) {
+    constexpr float kOne = static_cast<float>(int64_t{1} << kWeightBits);
+    int64_t sum = 0;
+    for (int64_t t = 0; t < count; ++t) {
+        float power = (x[t] - best) * scale;
+        power = power > kLowestPower ? power : kLowestPower;
+        const float rounded = power + kRounder;
+        const float part = power - (rounded - kRounder);
+        float value = 0.00015353361959569156f * kOne;
+        value = value * part + 0.0013398873852565885f * kOne;
+        value = value * part + 0.0096184369176626205f * kOne;
+        value = value * part + 0.055503323674201965f * kOne;
+        value = value * part + 0.24022647738456726f * kOne;
+        value = value * part + 0.69314718246459961f * kOne;
+        value = value * part + kOne;
+        const int32_t exponent = (std::bit_cast<int32_t>(rounded) - std::bit_cast<int32_t>(kRounder)) * (1 << 23);
+        sum += static_cast<int64_t>(std::bit_cast<float>(std::bit_cast<int32_t>(value) + exponent));
+    }
+    return sum;
+}
+
 // Appends the ids of start <= t < start + length with x[t] >= bound.
 EDITSCORE_INLINE int64_t append_at_least(const float* x, int64_t start, int64_t length, float bound, int32_t* ids,
                                          int64_t found) {
@@ -99,12 +123,12 @@ EDITSCORE_INLINE void apply_mask_body(const float* x, int64_t count, const int32
 }
 
 // The six functions of one instruction set and their table.
-#define EDITSCORE_SAMPLE_LOOPS(NAME, TARGET)                                                              \
+#define EDITSCORE_SAMPLE_LOOPS(NAME, TARGET, SUM_WEIGHTS)                                                 \
     TARGET bool column_maxima_##NAME(const float* x, int64_t count, float* column_max) {                  \
         return column_maxima_body(x, count, column_max);                                                  \
     }                                                                                                     \
     TARGET int64_t sum_weights_##NAME(const float* x, int64_t count, float best, float scale) {           \
-        return sum_weights_body(x, count, best, scale);                                                   \
+        return SUM_WEIGHTS(x, count, best, scale);                                                        \
     }                                                                                                     \
     TARGET int64_t find_at_least_##NAME(const float* x, int64_t count, float bound, int32_t* ids) {       \
         return find_at_least_body(x, count, bound, ids);                                                  \
@@ -122,15 +146,16 @@ EDITSCORE_INLINE void apply_mask_body(const float* x, int64_t count, const int32
     constexpr SampleLoops k_##NAME = {column_maxima_##NAME, sum_weights_##NAME,  find_at_least_##NAME,    \
                                       from_bfloat16_##NAME, from_float16_##NAME, apply_mask_##NAME}
 
-EDITSCORE_SAMPLE_LOOPS(portable, );
+EDITSCORE_SAMPLE_LOOPS(portable, , sum_weights_body);
 #if defined(__x86_64__)
 #if defined(__clang__)
 #define EDITSCORE_WIDE ""  // clang takes the width from elsewhere, and drops a target attribute that names it
 #else
 #define EDITSCORE_WIDE ",prefer-vector-width=512"
 #endif
-EDITSCORE_SAMPLE_LOOPS(avx2, __attribute__((target("avx2"))));
-EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE))));
+EDITSCORE_SAMPLE_LOOPS(avx2, __attribute__((target("avx2"))), sum_weights_body);
+EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE))),
+                       sum_weights_by_conversion_body);
 #endif
 
 }  // namespace
