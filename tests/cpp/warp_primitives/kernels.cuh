@@ -7,6 +7,9 @@
 namespace primitives {
 
 using namespace warp;
+using warp::all;  // CUDA has functions of these three names in the global namespace
+using warp::any;
+using warp::ballot;
 
 struct Params {
     const uint32_t* in;
