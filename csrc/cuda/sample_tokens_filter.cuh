@@ -120,10 +120,10 @@ WARP_FN uint64_t draw_from_candidates(const Target& target, int num_found, uint6
         Lane<uint64_t> before = 0;
         for (int j = 0; j < length; ++j) {
             const Lane<uint32_t> other = Lane<uint32_t>(sload<uint64_t>(shared_at(kSorted, j, 8)));
-            before += select(other > mine, sload<uint64_t>(shared_at(kWeights, j, 8)), uint64_t{0});
+            before += select(mutant(12) ? other < mine : other > mine, sload<uint64_t>(shared_at(kWeights, j, 8)),
+                             uint64_t{0});
         }
-        const Lane<bool> reaches = mutant(12) ? before + weight >= drawn : before + weight > drawn;
-        sstore(shared_at(kToken, 0, 4), Lane<int>(~mine), is_mine & (before <= drawn) & reaches);
+        sstore(shared_at(kToken, 0, 4), Lane<int>(~mine), is_mine & (before <= drawn) & (before + weight > drawn));
     }
     sync_block();
     return kept;

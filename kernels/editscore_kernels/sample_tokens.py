@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from editscore_kernels import _native, _triton
-from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, absent, check_backend, choose
+from editscore_kernels import _native, _native_cuda, _triton
+from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
 from editscore_kernels.reference.sample_tokens import ALL_MASKED, MAX_VOCABULARY, NOT_A_NUMBER, OK
 from editscore_kernels.reference.sample_tokens import sample_tokens as _reference
 
@@ -227,7 +227,7 @@ def _fake(
 TABLE = OpTable(
     "sample_tokens",
     (
-        absent("sample_tokens", "cuda"),
+        Candidate("cuda", _native_cuda.unavailable, _native_cuda.sample_tokens_why_not, _native_cuda.sample_tokens),
         _triton.candidate("sample_tokens"),
         Candidate("cpu", _native.unavailable, _native.sample_tokens_why_not, _native.sample_tokens),
         Candidate("reference", lambda: None, lambda *arguments: None, _reference),

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from editscore_kernels import sample_tokens
 from editscore_kernels._dispatch import Candidate, OpTable
+from editscore_kernels._native_cuda import call_sampler
 from twin_module import load_twin
 
-LOGIT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 OP = sys.modules[sample_tokens.__module__]  # the package exports the function under the module's name
-KEYS = ("temperature", "top_k", "top_p", "seed", "request", "position")
 
 
 class Twin:
@@ -25,24 +24,11 @@ class Twin:
         self.options = options
         self.stats: Any = None
 
-    def __call__(self, logits: torch.Tensor, *rest: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        *columns, mask, option_ids = rest
-        logits = logits if logits.stride(1) == 1 or logits.shape[1] == 1 else logits.contiguous()
-        if mask is not None and mask.stride(1) != 1 and mask.shape[1] > 1:
-            mask = mask.contiguous()
-        rows, num_options = len(logits), 0 if option_ids is None else option_ids.shape[1]
-        token, status = torch.full((rows,), -7), torch.full((rows,), -7, dtype=torch.int32)
-        raw, filtered, options = torch.full((rows,), 7.0), torch.full((rows,), 7.0), torch.full((rows, num_options), 7.0)
-        self.stats = self.module.sample_tokens(
-            *(logits.data_ptr(), LOGIT_TYPES[logits.dtype], rows, logits.shape[1], logits.stride(0)),
-            *(column.data_ptr() for column in columns if column is not None),
-            *((0, 0, 0) if mask is None else (mask.data_ptr(), mask.shape[1], mask.stride(0))),
-            *(0 if option_ids is None else option_ids.data_ptr(), num_options),
-            *(result.data_ptr() for result in (token, raw, filtered, status, options)),
-            self.num_warps,
-            **self.options,
-        )
-        return token, raw, filtered, status, options
+    def __call__(self, *arguments: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        def launch(*numbers: int) -> None:
+            self.stats = self.module.sample_tokens(*numbers, **self.options)
+
+        return call_sampler(launch, *arguments, extra=(self.num_warps,))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 checked, and the integers must be the reference's."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import test_sample_tokens_edges as edges
 import torch
+from editscore_kernels import BackendError, _native_cuda, explain
 from editscore_kernels.reference.sample_tokens import LOG2_E
 from editscore_kernels.reference.sample_tokens import weights as reference_weights
 from sample_tokens_twin import twin_backend
@@ -222,6 +224,26 @@ def test_an_option_beyond_the_vocabulary_is_not_read() -> None:
     assert options[0].isnan().tolist() == [True, True, False]
     assert options[0, 2] == -torch.inf
     torch.testing.assert_close(options[1, :2], x[1].log_softmax(0)[[0, 49]])
+
+
+@pytest.mark.parametrize("argument", ["temperature", "top_k", "request", "mask", "option_ids"])
+def test_what_pointers_cannot_say_is_checked(argument: str) -> None:
+    x, wrong = random_logits(2, 50), torch.zeros(2, 1, dtype=torch.int16)
+    names = ("temperature", "top_k", "top_p", "seed", "request", "position", "mask", "option_ids")
+    good = [torch.ones(2, dtype=torch.float64 if name in ("temperature", "top_p") else torch.int64) for name in names[:6]]
+    arguments = [wrong if name == argument else value for name, value in zip(names, [*good, None, None], strict=True)]
+    with twin_backend() as twin, pytest.raises(ValueError, match=f"^{argument}: "):
+        twin(x, *arguments)
+
+
+def test_the_seat_says_why_it_is_empty() -> None:
+    assert _native_cuda.sample_tokens_why_not(torch.zeros(1, 2)) == "logits are on cpu"
+    reason = dict(explain("sample_tokens"))["cuda"]
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device; tests marked gpu run the kernel")
+    assert re.search("no CUDA device|built without CUDA|compiled module is", reason)
+    with pytest.raises(BackendError, match=re.escape(reason)):
+        run("cuda", torch.zeros(1, 2))
 
 
 @pytest.mark.slow
