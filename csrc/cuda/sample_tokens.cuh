@@ -66,16 +66,21 @@ template <class T, int kWarps>
 WARP_FN Sums sum_and_collect(const Row<T>& row, const Maxima& maxima, const Target& target, float bound, bool is_greedy,
                              bool needs_sum) {
     constexpr int kElements = Element<T>::kPerVector;
-    const bool is_same = row.mask == nullptr && target.scale == kRawScale;
+    const bool is_same = row.mask == nullptr && target.scale == kRawScale;  // then the second sum is the first
+    const bool needs_own_sum = needs_sum && !is_same;
     Lane<uint64_t> raw_sum = 0, row_sum = 0;
     for_each_tile<2>(row, [&](Lane<int> id, const auto& raw, const auto& x) {
-        Lane<float> best = x[0];
-        UNROLL for (int e = 0; e < kElements; ++e) {
+        Lane<float> raw_best = raw[0], best = x[0];
+        UNROLL for (int e = 1; e < kElements; ++e) {
+            raw_best = larger(raw_best, raw[e]);
             best = larger(best, x[e]);
-            const Lane<uint64_t> weight = token_weight(raw[e], maxima.raw, kRawScale);
-            raw_sum += weight;
-            if (!needs_sum) continue;
-            row_sum += is_same ? weight : token_weight(x[e], mutant(16) ? maxima.raw : target.best, target.scale);
+        }
+        if (any(has_weight(raw_best, maxima.raw, kRawScale))) {
+            UNROLL for (int e = 0; e < kElements; ++e) raw_sum += token_weight(raw[e], maxima.raw, kRawScale);
+        }
+        if (needs_own_sum && any(has_weight(best, target.best, target.scale))) {
+            const float top = mutant(16) ? maxima.raw : target.best;
+            UNROLL for (int e = 0; e < kElements; ++e) row_sum += token_weight(x[e], top, target.scale);
         }
         if (!any(best >= bound)) return;
         UNROLL for (int e = 0; e < kElements; ++e) {
@@ -93,7 +98,7 @@ WARP_FN Sums sum_and_collect(const Row<T>& row, const Maxima& maxima, const Targ
         }
     });
     put_of_warp(kRawSum, warp_sum(raw_sum));
-    put_of_warp(kSum, warp_sum(row_sum));
+    put_of_warp(kSum, warp_sum(is_same ? raw_sum : row_sum));
     sync_block();
     return {first(warp_sum(get_of_warps<uint64_t, kWarps>(kRawSum))),
             first(warp_sum(get_of_warps<uint64_t, kWarps>(kSum)))};

@@ -44,6 +44,12 @@ WARP_FN Lane<uint64_t> token_weight(Lane<float> x, float best, float scale) {
     return (Lane<uint64_t>(mantissa) << (kWeightBits - 30)) >> Lane<uint64_t>(shift);
 }
 
+// Whether the weight can be 1 or more: 2^40 * 2^-40.75 is 0 as an integer, and the margin is far above the error of the
+// exponential. Where the bulk of a vocabulary lies 28 / T nats below the best token, whole vectors are passed over.
+WARP_FN Lane<bool> has_weight(Lane<float> x, float best, float scale) {
+    return mul_rn(add_rn(x, -best), scale) > (mutant(17) ? -20.0f : -40.75f);
+}
+
 // Unsigned integers in the order of floats, -0 equal to 0; and back.
 WARP_FN Lane<uint32_t> ordered_key(Lane<float> x) {
     const Lane<uint32_t> bits = float_bits(mutant(13) ? x : add_rn(x, 0.0f));

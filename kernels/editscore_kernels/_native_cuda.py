@@ -23,7 +23,9 @@ def unavailable() -> str | None:
         return reason
     if not hasattr(_native.module(), "sample_tokens_cuda"):
         return f"the compiled module was built without CUDA; with nvcc on the path, {_native.REBUILD}"
-    return None if torch.cuda.is_available() else "no CUDA device"
+    if not torch.cuda.is_available():
+        return "no CUDA device (the kernel is compiled and tested on its host twin, never run on a GPU)"
+    return None
 
 
 def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:

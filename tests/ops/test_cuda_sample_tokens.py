@@ -138,6 +138,7 @@ def case_of(name: str) -> Case:
         "masked": (many, {"mask": all_words, "top_p": 0.95}),
         "short mask": (many, {"mask": first_word}),
         "masked nan": (hidden_nan, {"mask": first_word[:1]}),
+        "light tokens": (torch.cat([torch.full((24, 1), 10.0), torch.full((24, 60000), -5.0)], 1)[:2], {"option_ids": [0]}),
         "odd end": (many[:1, :31], {}),
     }
     logits, arguments = cases[name]
@@ -171,6 +172,7 @@ MUTANTS = [
     (14, "masked nan", "a NaN is overlooked where the mask is off"),
     (15, "more ties than candidates", "candidates have no last place"),
     (16, "masked", "weights are relative to a masked logit"),
+    (17, "light tokens", "vectors of small weight are passed over"),
 ]
 QUICK = 6
 
