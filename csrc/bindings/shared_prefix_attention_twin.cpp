@@ -14,7 +14,7 @@ warp::host::Stats launch_sm80(const Params<warp::bf16>& params, const TwinShape&
                                         .grid_y = p.num_kv_heads * p.num_splits,
                                         .threads = C::kWarps * 32,
                                         .shared_bytes = C::kSharedBytes};
-        return warp::host::launch([&] { attention_sm80_kernel<C>(p); }, grid, options);
+        return warp::host::launch([&] { attend_sm80<C>(p); }, grid, options);
     });
 }
 

@@ -1,5 +1,6 @@
-// shared_prefix_attention on CUDA: the two kernels. A block takes 16 lane rows per warp that computes and walks their
-// paths tile by tile through a ring of stages in shared memory. The result of a row depends on its path alone.
+// shared_prefix_attention on CUDA: the bodies of the two kernels. A block takes 16 lane rows per warp that computes and
+// walks their paths tile by tile through a ring of stages in shared memory. The result of a row depends on its path
+// alone.
 #pragma once
 
 #include "shared_prefix_attention_merge.cuh"
@@ -44,8 +45,7 @@ WARP_FN void fetch_tile(const Params<Half>& p, const Block& block, Lane<int> pag
 }
 
 template <class C, class Half>
-WARP_KERNEL(C::kWarps * 32)
-attention_sm80_kernel(const WARP_GRID_CONSTANT Params<Half> p) {
+WARP_FN void attend_sm80(const Params<Half>& p) {
     const uint32_t shared = smem_base(), total = shared + C::kTotals + warp_id() * Total<C::kDim>::kBytes;
     const int first_row = warp_id() * 16;
     clear_padding<C::kDim>(p, C::kWarps);
@@ -105,8 +105,6 @@ PageMaps make_page_maps(const Half* k_pages, const Half* v_pages, int64_t num_pa
             make_tensor_map(v_pages, lines, kWidth, kWidth, Layout::kPageLines)};
 }
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-
 template <class C, class Half>
 WARP_FN void copy_tile(const Params<Half>& p, const PageMaps& maps, const Block& block, Lane<int> pages, uint32_t stage,
                        uint32_t full) {
@@ -162,8 +160,7 @@ WARP_FN void consume(const Params<Half>& p, const Block& block, const RowTable<C
 }
 
 template <class C, class Half>
-WARP_KERNEL((C::kWarps + 1) * 32)
-attention_sm90_kernel(const WARP_GRID_CONSTANT Params<Half> p, const WARP_GRID_CONSTANT PageMaps maps) {
+WARP_FN void attend_sm90(const Params<Half>& p, const PageMaps& maps) {
     const uint32_t shared = smem_base(), full = shared + C::kBarriers, empty = full + C::kStages * 8;
     clear_padding<C::kDim>(p, C::kWarps + 1);
     const Block block = find_block(p, C::kBlockRows);
@@ -186,7 +183,5 @@ attention_sm90_kernel(const WARP_GRID_CONSTANT Params<Half> p, const WARP_GRID_C
     }
     finish_block<C>(p, block, table, C::kWarps + 1);
 }
-
-#endif
 
 }  // namespace editscore::attention

@@ -12,7 +12,7 @@ warp::host::Stats launch_sm90(const Params<warp::bf16>& params, const TwinShape&
                                         .grid_y = p.num_kv_heads * p.num_splits,
                                         .threads = (C::kWarps + 1) * 32,
                                         .shared_bytes = C::kSharedBytes};
-        return warp::host::launch([&] { attention_sm90_kernel<C>(p, maps); }, grid, options);
+        return warp::host::launch([&] { attend_sm90<C>(p, maps); }, grid, options);
     });
 }
 

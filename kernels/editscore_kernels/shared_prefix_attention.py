@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from editscore_kernels import _native, _native_attention
+from editscore_kernels import _native, _native_attention, _native_cuda_attention
 from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, absent, check_backend, choose
 from editscore_kernels.kv import LAYOUTS, PAGE_TOKENS, Layout
 from editscore_kernels.page_tables import BAD_TABLE, OK, PageTables, TableTensors
@@ -105,10 +105,14 @@ def _run_native(*arguments: Any) -> Attended:
     return Attended(*_native_attention.shared_prefix_attention(*arguments))
 
 
+def _run_cuda(*arguments: Any) -> Attended:
+    return Attended(*_native_cuda_attention.shared_prefix_attention(*arguments))
+
+
 TABLE = OpTable(
     "shared_prefix_attention",
     (
-        absent("shared_prefix_attention", "cuda"),
+        Candidate("cuda", _native_cuda_attention.unavailable, _native_cuda_attention.shared_prefix_attention_why_not, _run_cuda),
         absent("shared_prefix_attention", "triton"),
         Candidate("cpu", _native.unavailable, _native_attention.shared_prefix_attention_why_not, _run_native),
         Candidate("reference", lambda: None, lambda *arguments: None, _run_reference),
