@@ -31,6 +31,11 @@ def shared_prefix_attention_why_not(
     return None
 
 
+def _refuse(reason: str | None, name: str) -> None:
+    if reason:
+        raise ValueError(f"{name}: {reason}")
+
+
 def _addresses(tables: TableTensors, num_rows: int) -> list[int]:
     """The eight tables as contiguous int32 CPU tensors whose sizes agree."""
     leaf_pages, _, own_pages, _, _, _, group_rows, group_starts = tables
@@ -60,13 +65,10 @@ def shared_prefix_attention(
 
     Raises ValueError naming the table that names what is not there.
     """
-    reason = _native.unavailable() or shared_prefix_attention_why_not(q, k_pages, v_pages, tables, scale, layout, num_splits)
-    if reason:
-        raise ValueError(f"q: {reason}")
+    _refuse(_native.unavailable() or shared_prefix_attention_why_not(q, k_pages, v_pages, tables, scale, layout, num_splits), "q")
     if chunk_tokens <= 0 or chunk_tokens % CHUNK_TOKENS:
         raise ValueError(f"chunk_tokens: {chunk_tokens} is not a multiple of {CHUNK_TOKENS}")
-    if q.stride(2) != 1:
-        q = q.contiguous()
+    q = q if q.stride(2) == 1 else q.contiguous()
     num_rows, num_heads, head_dim = q.shape
     num_pages, num_kv_heads = k_pages.shape[:2]
     page_shape = (num_pages, num_kv_heads, PAGE_TOKENS, head_dim)
@@ -112,9 +114,7 @@ def append_kv_why_not(k: Tensor, v: Tensor, k_pages: Tensor, v_pages: Tensor, sl
 
 def append_kv(k: Tensor, v: Tensor, k_pages: Tensor, v_pages: Tensor, slots: Tensor, layout: str) -> None:
     """`append_kv` in C++; arguments as the op's. Raises ValueError for a slot beyond the pages, before anything is written."""
-    reason = _native.unavailable() or append_kv_why_not(k, v, k_pages, v_pages, slots, layout)
-    if reason:
-        raise ValueError(f"k: {reason}")
+    _refuse(_native.unavailable() or append_kv_why_not(k, v, k_pages, v_pages, slots, layout), "k")
     num_tokens, num_heads, head_dim = k.shape
     if v.shape != k.shape or v.dtype != k.dtype or v.device != k.device:
         raise ValueError(f"v: expected {list(k.shape)} of {k.dtype}, got {list(v.shape)} of {v.dtype}")
