@@ -70,8 +70,7 @@ def shared_prefix_attention(
         raise ValueError(f"chunk_tokens: {chunk_tokens} is not a multiple of {CHUNK_TOKENS}")
     q = q if q.stride(2) == 1 else q.contiguous()
     num_rows, num_heads, head_dim = q.shape
-    num_pages, num_kv_heads = k_pages.shape[:2]
-    page_shape = (num_pages, num_kv_heads, PAGE_TOKENS, head_dim)
+    page_shape = num_pages, num_kv_heads, _, _ = (*k_pages.shape[:2], PAGE_TOKENS, head_dim)
     out, lse = torch.empty((num_rows, num_heads, head_dim), dtype=q.dtype), torch.empty((num_rows, num_heads), dtype=torch.float32)
     _native.module().shared_prefix_attention_cpu(
         TYPES[q.dtype],

@@ -90,6 +90,18 @@ def test_the_division_between_leaf_and_own_pages_changes_no_bit(backend: Backend
         assert torch.equal(run(backend, some_rows(case, rows)).out, whole.out[torch.from_numpy(rows)])
 
 
+@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+def test_threads_change_no_bit(backend: Backend) -> None:
+    case = make_case(decode_paths([600, 40, 512, 0, 300, 256, 1100, 16], 4, [1, 17, 64, 300]), 2, 3, 64, 9).to(torch.bfloat16)
+    alone = run(backend, case)
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(run(backend, case).out, alone.out)
+        assert torch.equal(run(backend, some_rows(case, np.arange(3))).out, alone.out[:3]), "fewer units than threads: paths are cut"
+    finally:
+        torch.set_num_threads(1)
+
+
 def some_rows(case: Case, rows: np.ndarray) -> Case:
     """The case with these rows only, in this order, over sequences renumbered in the order in which they come."""
     t = case.tables
