@@ -58,7 +58,7 @@ WARP_FN Maxima find_maxima(const Row<T>& row) {
 
 struct Sums {
     uint64_t raw;  // of weights at temperature 1 below the largest of all logits
-    uint64_t row;  // of weights to draw from; 0 where top-k or greedy needs no such sum
+    uint64_t row;  // of weights to draw from; without meaning under top-k and for greedy rows, which need no such sum
 };
 
 // The second read. Candidates are those that reach `bound`, or for a greedy row the one with the lowest id.
