@@ -51,15 +51,15 @@ struct Actor {
     void acquire(const Knowledge& from) { knows.learn(from); }
 };
 
-constexpr int8_t kSeveralLanes = -1;
+constexpr int16_t kSeveralLanes = -1;
 
 struct Access {
     Where where;
     uint32_t clock = 0;  // 0: none
     uint32_t step = 0;
     uint32_t slot = 0;
-    int8_t lane = 0;
-    bool by_copy_engine = false;
+    int16_t lane = 0;
+    uint16_t by_copy_engine = 0;  // a flag; two bytes, so that a copy of all this is two moves
 
     bool is_before(const Actor& actor, int its_lane) const {
         if (clock == 0) return true;

@@ -21,7 +21,7 @@ auto each(F f, const Lane<A>& a, const Lane<B>&... b) {
 }
 
 template <class T>
-struct alignas(32) Lane {
+struct Lane {
     T v[kLanes];
 
     Lane() = default;  // not initialised, as on the device; `Lane<T> x = {}` is zero

@@ -52,9 +52,12 @@ void multiply(Lane<float> (&c)[4], const Lane<uint32_t> (&a)[4], const Lane<uint
         }
     }
     for (int i = 0; i < 16; ++i) {
+        float sum[8];  // in registers
+        for (int j = 0; j < 8; ++j) sum[j] = C[i][j];
         for (int k = 0; k < 16; ++k) {
-            for (int j = 0; j < 8; ++j) C[i][j] += A[i][k] * B[k][j];
+            for (int j = 0; j < 8; ++j) sum[j] += A[i][k] * B[k][j];
         }
+        for (int j = 0; j < 8; ++j) C[i][j] = sum[j];
     }
     for (int lane = 0; lane < kLanes; ++lane) {
         for (int h = 0; h < 2; ++h) {

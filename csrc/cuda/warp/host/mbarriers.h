@@ -32,7 +32,7 @@ inline void land_bulk_copies(Mbarrier& barrier) {
     tsan_acquire(barrier.token(barrier.phase));
     const uint32_t time = ++block.engine_clock;
     for (const Copy& copy : barrier.copies) {
-        land_copy(copy, {copy.where, time, 0, block.engine_slot, 0, true});
+        land_copy(copy, {copy.where, time, 0, block.engine_slot, 0, 1});
         barrier.pending_bytes -= copy.bytes;
     }
     barrier.copies.clear();
