@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from editscore_kernels import _native, _native_attention, _native_cuda_attention
-from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, absent, check_backend, choose
+from editscore_kernels import _native, _native_attention, _native_cuda_attention, _triton
+from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
 from editscore_kernels.kv import LAYOUTS, PAGE_TOKENS, Layout
 from editscore_kernels.page_tables import BAD_TABLE, OK, PageTables, TableTensors
 from editscore_kernels.reference.shared_prefix_attention import CHUNK_TOKENS
@@ -113,7 +113,7 @@ TABLE = OpTable(
     "shared_prefix_attention",
     (
         Candidate("cuda", _native_cuda_attention.unavailable, _native_cuda_attention.shared_prefix_attention_why_not, _run_cuda),
-        absent("shared_prefix_attention", "triton"),
+        _triton.candidate("shared_prefix_attention"),
         Candidate("cpu", _native.unavailable, _native_attention.shared_prefix_attention_why_not, _run_native),
         Candidate("reference", lambda: None, lambda *arguments: None, _run_reference),
     ),
