@@ -6,7 +6,7 @@ PIP := $(PY) -m pip --disable-pip-version-check -q
 READY := $(VENV)/.ready
 BUILD_INPUTS := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test test-slow bench gpu lint format nano wheel clean
+.PHONY: setup demo test test-slow triton bench gpu lint format nano wheel clean
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ gpu:
 
 nano: $(READY)
 	$(PY) -m editscore.tuning.nano
+
+# For the tests of the Triton kernels (in its interpreter, and compiled ahead of time); 1 GB, so not part of the set-up.
+triton: $(READY)
+	$(PIP) install -c constraints.txt triton
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
