@@ -43,9 +43,10 @@ void test_global() {
     };
     expect_global("lane 31 accesses 4 bytes of global memory that end 4 bytes behind 'data' (256 bytes)",
                   [&] { gload(data.data(), lane_id() + 33); });
-    expect_global("global memory", [&] { gload(data.data(), lane_id() - 1); });
-    expect_global("global memory", [&] { gload(other.data(), 0); });
-    expect_global("global memory", [&] { gload(data.data(), Lane<int64_t>(int64_t{1} << 32)); });
+    expect_global("lane 0 accesses 4 bytes of global memory that begin 4 bytes before 'data'",
+                  [&] { gload(data.data(), lane_id() - 1); });
+    expect_global("outside of all buffers", [&] { gload(other.data(), 0); });
+    expect_global("behind 'data'", [&] { gload(data.data(), Lane<int64_t>(int64_t{1} << 32)); });
     expect_global("writes the input 'data' at byte 12",
                   [&] { gstore(data.data(), 3, Lane<uint32_t>(1u), lane_id() == 5); });
     expect_global("not aligned to 16", [&] {
@@ -58,7 +59,13 @@ void test_global() {
     host::launch([&] { gload(data.data(), lane_id() + 33, lane_id() < 31); }, {}, options);
 
     options.buffers = {host::input("data", data.data(), 0)};
-    expect_global("every buffer is empty", [&] { gload(data.data(), 0); });
+    expect_global("outside of all buffers", [&] { gload(data.data(), 0); });
+    // From one buffer into its neighbour: allowed to neither side.
+    options.buffers = {host::input("left", data.data(), 32), host::input("right", data.data() + 32, 32)};
+    expect_global("end 4 bytes behind 'left'", [&] { gload(data.data() + 8, lane_id() - 7); });
+    expect_global("begin 4 bytes before 'right'", [&] { gload(data.data() + 40, lane_id() - 9); });
+    host::launch([&] { gload(data.data() + 32, lane_id()); }, {}, options);
+
     options.buffers = {host::input("data", data.data(), 64), host::inout("tail", data.data() + 32, 4)};
     expect_fault("'data' and 'tail' overlap", [&] { host::launch([] {}, {}, options); });
     options.buffers = {host::input("data", data.data(), 64), host::output("again", data.data(), 64)};

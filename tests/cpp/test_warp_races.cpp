@@ -79,6 +79,12 @@ void test_between_lanes() {
                            sstore(word_of_lane(), 2u, lane_id() == 0);
                        });
     expect_block_fault("lane 1 writes shared byte 0", 1, [] { sstore(Lane<uint32_t>(smem_base()), 1u); });
+    expect_block_fault("race between lanes", 2, [&] {  // arriving orders what others do, not the lanes of this warp
+        if (warp_id() == 1) return named_sync(1, 2);
+        sstore(word_of_lane(), 1u);
+        named_arrive(1, 2);
+        sload(neighbour());
+    });
     // A shuffle exchanges registers and orders no memory.
     expect_block_fault("race between lanes", 1, [&] {
         sstore(word_of_lane(), 1u);
@@ -161,6 +167,32 @@ void test_between_blocks() {
     }
 }
 
+// An atomic and a plain load of one word: ordered by a barrier that comes after the atomic, and by nothing else.
+void test_global_atomics() {
+    for (uint32_t seed = 0; seed < 12; ++seed) {
+        const auto run = [seed](bool fence, bool meet_before, bool meet_after) {
+            std::vector<uint32_t> counter(1, 0);
+            host::Options options;
+            options.seed = seed;
+            options.buffers = {host::inout("counter", counter.data(), 1)};
+            const auto kernel = [&] {
+                if (warp_id() == 0 && fence) fence_device();
+                if (meet_before) sync_block();
+                if (warp_id() == 0) warp_atomic_add(counter.data(), 1);
+                if (meet_after) sync_block();
+                if (warp_id() == 1) CHECK(first(gload(counter.data(), Lane<int>(0))) == 1 || !meet_after);
+            };
+            host::launch(kernel, {.grid = 1, .grid_y = 1, .threads = 64}, options);
+        };
+        run(false, false, true);
+        run(true, true, true);
+        for (const bool fence : {false, true}) {
+            expect_fault("'counter' byte 0", [&] { run(fence, false, false); });
+            expect_fault("'counter' byte 0", [&] { run(fence, true, false); });
+        }
+    }
+}
+
 // Neighbours of two bytes are two places, though they share a word.
 void test_granularity() {
     std::vector<uint16_t> out(64);
@@ -186,5 +218,6 @@ void test_races() {
     test_between_lanes();
     test_atomics();
     test_between_blocks();
+    test_global_atomics();
     test_granularity();
 }

@@ -16,7 +16,7 @@ inline void start_copy(const Copy& copy, bool by_copy_engine) {
     SharedMemory& shared = warp.block->shared;
     uint8_t* target = shared.at(copy.to, copy.bytes, 16);
     if (copy.from != nullptr) {
-        machine().global.access(copy.from, copy.bytes, 16, AccessKind::kRead, warp, copy.lane);
+        machine().global.access(copy.base, copy.from, copy.bytes, 16, AccessKind::kRead, warp, copy.lane);
     }
     if (machine().options.check) {
         shared.history.start_copy(SharedMemory::offset(copy.to), copy.bytes, warp, copy.lane, by_copy_engine);
@@ -45,7 +45,7 @@ void cp_async16(const Lane<uint32_t>& to, const T* p, const I& index, const Lane
     const Lane<int64_t> offset = host::offsets(index);
     for (int i = 0; i < kLanes; ++i) {
         if (!mask.v[i]) continue;
-        const host::Copy copy = {to.v[i], reinterpret_cast<const uint8_t*>(p + offset.v[i]), 16, i, where};
+        const host::Copy copy = {to.v[i], p, reinterpret_cast<const uint8_t*>(p + offset.v[i]), 16, i, where};
         host::start_copy(copy, false);
         warp.open_copies.push_back(copy);
     }
@@ -59,7 +59,7 @@ void cp_async16_zero(const Lane<uint32_t>& to, const T* p, const I& index, const
     const Lane<int64_t> offset = host::offsets(index);
     for (int i = 0; i < kLanes; ++i) {
         const uint8_t* from = mask.v[i] ? reinterpret_cast<const uint8_t*>(p + offset.v[i]) : nullptr;
-        const host::Copy copy = {to.v[i], from, 16, i, where};
+        const host::Copy copy = {to.v[i], p, from, 16, i, where};
         host::start_copy(copy, false);
         warp.open_copies.push_back(copy);
     }

@@ -81,7 +81,7 @@ inline uint32_t warp_atomic_add(uint32_t* p, uint32_t x, host::Where where = hos
     host::yield();
     host::Warp& warp = *host::machine().running;
     ++warp.step;
-    host::machine().global.access(p, sizeof *p, sizeof *p, host::AccessKind::kAtomic, warp, 0);
+    host::machine().global.access(p, p, sizeof *p, sizeof *p, host::AccessKind::kAtomic, warp, 0);
     host::order_by_atomic(warp, p);
     return __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
 }

@@ -43,7 +43,7 @@ void bulk_copy(const Lane<uint32_t>& to, const T* p, const I& index, uint32_t by
     const Lane<int64_t> offset = host::offsets(index);
     for (int i = 0; i < kLanes; ++i) {
         if (!mask.v[i]) continue;
-        host::issue(barrier, {to.v[i], reinterpret_cast<const uint8_t*>(p + offset.v[i]), bytes, i, where});
+        host::issue(barrier, {to.v[i], p, reinterpret_cast<const uint8_t*>(p + offset.v[i]), bytes, i, where});
     }
     host::end_issue(barrier);
 }
@@ -64,7 +64,7 @@ inline void bulk_copy_box(uint32_t to, const TensorMap& map, int column, int row
                 at_row >= 0 && at_row < map.rows && at_byte >= 0 && at_byte < int64_t{map.columns} * map.element_bytes;
             const uint8_t* from = is_inside ? map.data + at_row * map.row_bytes + at_byte : nullptr;
             const uint32_t target = to + static_cast<uint32_t>(r * 128 + (chunk ^ (r % 8)) * 16);
-            host::issue(barrier, {target, from, 16, 0, where});
+            host::issue(barrier, {target, map.data, from, 16, 0, where});
         }
     }
     host::machine().stats.bulk_copies -= map.box_rows * 8 - 1;  // one instruction

@@ -66,12 +66,24 @@ class GlobalMemory {
         expect_no_overlap();
     }
 
-    void access(const void* data, size_t bytes, size_t alignment, AccessKind kind, const Actor& actor, int lane) {
+    // `base` is the pointer that `data` was reached from: if it lies in a buffer, the access must stay in that buffer,
+    // also where another one happens to lie next to it.
+    void access(const void* base, const void* data, size_t bytes, size_t alignment, AccessKind kind, const Actor& actor,
+                int lane) {
         const uintptr_t address = reinterpret_cast<uintptr_t>(data);
         if (address % alignment != 0) fault("global access of ", bytes, " bytes is not aligned to ", alignment);
         if (!is_checked_) return;
-        Region& region = find(address, bytes, lane);
-        const size_t offset = address - reinterpret_cast<uintptr_t>(region.buffer.data);
+        if (base != last_base_) {
+            last_base_ = base;
+            last_region_ = region_of(reinterpret_cast<uintptr_t>(base));
+        }
+        Region* from_address = last_region_ != nullptr ? last_region_ : region_of(address);
+        if (from_address == nullptr) {
+            fault("lane ", lane, " accesses ", bytes, " bytes of global memory outside of all buffers");
+        }
+        Region& region = *from_address;
+        expect_inside(region, address, bytes, lane);
+        const size_t offset = address - begin(region);
         if (kind != AccessKind::kRead && region.buffer.kind == BufferKind::kInput) {
             fault("writes the input '", region.buffer.name, "' at byte ", offset);
         }
@@ -89,20 +101,24 @@ class GlobalMemory {
         std::unique_ptr<History> history;
     };
 
-    Region& find(uintptr_t address, size_t bytes, int lane) {
-        auto after = regions_.upper_bound(address);
-        if (after == regions_.begin()) {
-            fault("lane ", lane, " accesses global memory ",
-                  after == regions_.end() ? "though every buffer is empty"
-                                          : "before '" + after->second.buffer.name + "', the first buffer");
-        }
+    static uintptr_t begin(const Region& region) { return reinterpret_cast<uintptr_t>(region.buffer.data); }
+    static uintptr_t end(const Region& region) { return begin(region) + region.buffer.bytes; }
+
+    // The buffer that an address lies in or directly behind.
+    Region* region_of(uintptr_t address) {
+        const auto after = regions_.upper_bound(address);
+        if (after == regions_.begin()) return nullptr;
         Region& region = std::prev(after)->second;
-        const uintptr_t end = reinterpret_cast<uintptr_t>(region.buffer.data) + region.buffer.bytes;
-        if (address + bytes > end) {
-            fault("lane ", lane, " accesses ", bytes, " bytes of global memory that end ", address + bytes - end,
-                  " bytes behind '", region.buffer.name, "' (", region.buffer.bytes, " bytes)");
-        }
-        return region;
+        return address <= end(region) ? &region : nullptr;
+    }
+
+    static void expect_inside(const Region& region, uintptr_t address, size_t bytes, int lane) {
+        if (address >= begin(region) && address + bytes <= end(region)) return;
+        const bool is_before = address < begin(region);
+        fault("lane ", lane, " accesses ", bytes, " bytes of global memory that ",
+              is_before ? text("begin ", begin(region) - address, " bytes before '")
+                        : text("end ", address + bytes - end(region), " bytes behind '"),
+              region.buffer.name, "' (", region.buffer.bytes, " bytes)");
     }
 
     void expect_no_overlap() const {
@@ -117,6 +133,8 @@ class GlobalMemory {
     }
 
     bool is_checked_;
+    const void* last_base_ = nullptr;
+    Region* last_region_ = nullptr;
     std::map<uintptr_t, Region> regions_;
     std::map<const void*, AtomicWord> atomic_words_;
 };

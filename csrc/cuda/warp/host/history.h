@@ -107,7 +107,6 @@ class History {
             if (by_copy_engine) expect_proxy_fence(cell.write, i, actor);
             cell.write = now;
             cell.state = to;
-            forget_reads(cell);
         }
     }
 
@@ -173,11 +172,6 @@ class History {
             cell.read.clock = 0;
             merge_into_row(cell.read_row, now, row_entry(actor));
         }
-    }
-    void forget_reads(Cell& cell) {
-        cell.read.clock = 0;
-        if (cell.read_row == 0) return;
-        for (uint32_t r = 0; r < readers_; ++r) rows_[cell.read_row + r].clock = 0;
     }
 
     std::string name_;

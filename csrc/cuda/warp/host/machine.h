@@ -44,6 +44,7 @@ struct Stats {
 
 struct Copy {
     uint32_t to = 0;
+    const void* base = nullptr;     // what `from` was reached from
     const uint8_t* from = nullptr;  // null: zeros
     uint32_t bytes = 0;
     int lane = 0;

@@ -23,12 +23,12 @@ Lane<int64_t> offsets(T index) {
     return Lane<int64_t>(static_cast<int64_t>(index));
 }
 
-inline void load_global(void* to, const void* from, size_t bytes, int lane) {
-    machine().global.access(from, bytes, bytes, AccessKind::kRead, *machine().running, lane);
+inline void load_global(void* to, const void* base, const void* from, size_t bytes, int lane) {
+    machine().global.access(base, from, bytes, bytes, AccessKind::kRead, *machine().running, lane);
     copy_data(to, from, bytes);
 }
-inline void store_global(void* to, const void* from, size_t bytes, int lane) {
-    machine().global.access(to, bytes, bytes, AccessKind::kWrite, *machine().running, lane);
+inline void store_global(void* base, void* to, const void* from, size_t bytes, int lane) {
+    machine().global.access(base, to, bytes, bytes, AccessKind::kWrite, *machine().running, lane);
     copy_data(to, from, bytes);
 }
 
@@ -99,7 +99,7 @@ Lane<T> gload(const T* p, const I& index, const Lane<bool>& mask = true, host::W
     const Lane<int64_t> offset = host::offsets(index);
     Lane<T> values = {};
     for (int i = 0; i < kLanes; ++i) {
-        if (mask.v[i]) host::load_global(&values.v[i], p + offset.v[i], sizeof(T), i);
+        if (mask.v[i]) host::load_global(&values.v[i], p, p + offset.v[i], sizeof(T), i);
     }
     host::count_sectors(offset, mask, p, sizeof(T), sizeof(T));
     return values;
@@ -119,7 +119,7 @@ void gstore(T* p, const I& index, const std::type_identity_t<Lane<T>>& x, const 
     host::enter(where);
     const Lane<int64_t> offset = host::offsets(index);
     for (int i = 0; i < kLanes; ++i) {
-        if (mask.v[i]) host::store_global(p + offset.v[i], &x.v[i], sizeof(T), i);
+        if (mask.v[i]) host::store_global(p, p + offset.v[i], &x.v[i], sizeof(T), i);
     }
     host::count_sectors(offset, mask, p, sizeof(T), sizeof(T));
 }
@@ -134,7 +134,7 @@ void gload_vec(Lane<R> (&r)[N], const T* p, const I& index, const Lane<bool>& ma
     const Lane<int64_t> offset = host::offsets(index);
     for (int i = 0; i < kLanes; ++i) {
         R values[N] = {};
-        if (mask.v[i]) host::load_global(values, p + offset.v[i], sizeof values, i);
+        if (mask.v[i]) host::load_global(values, p, p + offset.v[i], sizeof values, i);
         for (int n = 0; n < N; ++n) r[n].v[i] = values[n];
     }
     host::count_sectors(offset, mask, p, sizeof(T), sizeof(R) * N);
@@ -158,7 +158,7 @@ void gstore_vec(T* p, const I& index, const Lane<R> (&r)[N], const Lane<bool>& m
     for (int i = 0; i < kLanes; ++i) {
         R values[N];
         for (int n = 0; n < N; ++n) values[n] = r[n].v[i];
-        if (mask.v[i]) host::store_global(p + offset.v[i], values, sizeof values, i);
+        if (mask.v[i]) host::store_global(p, p + offset.v[i], values, sizeof values, i);
     }
     host::count_sectors(offset, mask, p, sizeof(T), sizeof(R) * N);
 }

@@ -26,7 +26,6 @@ inline Barrier& named_barrier(int id, int warps) {
 
 inline void arrive(Barrier& barrier) {
     Warp& warp = *machine().running;
-    ++warp.step;
     warp.tsan_fenced = false;  // for TSan a fence covers only what the warp knew then
     barrier.arrive(warp);
     if (barrier.arrived == barrier.needed) barrier.complete_phase();
@@ -67,7 +66,6 @@ inline void named_arrive(int id, int warps, host::Where where = host::Where::cur
 inline void fence_device(host::Where where = host::Where::current()) {
     host::Warp& warp = host::enter(where);
     warp.knows.learn(warp.from_atomics);
-    warp.from_atomics = {};
     warp.release(warp.fenced);
     for (host::AtomicWord* word : warp.tsan_atomics) host::tsan_acquire(&word->tsan_token);
     warp.tsan_atomics.clear();
