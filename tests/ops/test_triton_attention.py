@@ -12,7 +12,7 @@ def test_in_the_interpreter() -> None:
 
 
 @pytest.mark.slow
-def test_many_groups_in_the_interpreter() -> None:
+def test_the_rest_in_the_interpreter() -> None:
     run_tests(FILE, is_interpreted=True, select="slow")
 
 
