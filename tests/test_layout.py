@@ -83,10 +83,13 @@ def test_no_forbidden_calls(path: Path) -> None:
 
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_has_its_whole_set_of_files(op: str) -> None:
-    """Header, CPU source, op, reference, test, benchmark; one `m.def` line."""
+    """Header, CPU source, CUDA kernel and launcher, Triton, op, reference, test, benchmark; one `m.def` line."""
     for place in (
         f"csrc/include/editscore/{op}.h",
         f"csrc/cpu/{op}.cpp",
+        f"csrc/cuda/{op}.cuh",
+        f"csrc/cuda/{op}.cu",
+        f"kernels/editscore_kernels/_triton/{op}.py",
         f"kernels/editscore_kernels/{op}.py",
         f"kernels/editscore_kernels/reference/{op}.py",
         f"tests/ops/test_{op}.py",

@@ -55,16 +55,6 @@ class OpTable:
         return choose(self, "auto", *args).backend
 
 
-def absent(op: str, backend: Backend) -> Candidate:
-    """A seat for a backend that this version does not have."""
-    reason = f"this version has no {backend} kernel for {op}"
-
-    def run(*args: Any) -> Any:
-        raise BackendError(reason)
-
-    return Candidate(backend, lambda: reason, lambda *args: reason, run)
-
-
 def check_backend(backend: str) -> str:
     """The name itself, or a ValueError that lists the names."""
     names = ("auto", *get_args(Backend))

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -36,6 +37,8 @@ def candidate(op: str) -> Candidate:
     def kernel() -> ModuleType:
         return importlib.import_module(f"editscore_kernels._triton.{op}")
 
-    return Candidate(
-        "triton", unavailable, lambda *arguments: kernel().why_not(*arguments), lambda *arguments: getattr(kernel(), op)(*arguments)
-    )
+    def run(*arguments: Any) -> Any:
+        with torch.cuda.device_of(arguments[0]):  # triton launches on the current device, whichever the tensors are on
+            return getattr(kernel(), op)(*arguments)
+
+    return Candidate("triton", unavailable, lambda *arguments: kernel().why_not(*arguments), run)

@@ -73,3 +73,16 @@ def load_partial(partial_ptr, slot, is_real, HEAD_DIM: tl.constexpr):
     o = tl.load(base[:, None] + tl.arange(0, HEAD_DIM), mask=is_real[:, None], other=0.0)
     m = tl.load(base + HEAD_DIM, mask=is_real, other=float("-inf"))
     return m, tl.load(base + (HEAD_DIM + 1), mask=is_real, other=0.0), o
+
+
+@triton.jit
+def empty_state(BLOCK_ROWS: tl.constexpr, HEAD_DIM: tl.constexpr):
+    """What a chunk begins with: maximum -inf, sum 0, output 0."""
+    m, total = tl.full([BLOCK_ROWS], float("-inf"), tl.float32), tl.zeros([BLOCK_ROWS], tl.float32)
+    return m, total, tl.zeros([BLOCK_ROWS, HEAD_DIM], tl.float32)
+
+
+@triton.jit
+def choose_state(is_first, m_a, total_a, o_a, m_b, total_b, o_b):
+    """The first state in the rows where `is_first`, the second in the others."""
+    return tl.where(is_first, m_a, m_b), tl.where(is_first, total_a, total_b), tl.where(is_first[:, None], o_a, o_b)

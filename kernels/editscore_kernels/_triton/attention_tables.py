@@ -75,3 +75,29 @@ def find_pages(tables, sizes, position, is_there, leaf, leaf_length, seq):
     page = tl.where(in_leaf, of_leaf, of_own)
     is_outside = tl.max(((page < 0) | (page >= num_pages)).to(tl.int32), 0)
     return tl.minimum(tl.maximum(page, 0), num_pages - 1), is_outside
+
+
+@triton.jit
+def plan_tiles(visible, leaf_length, num_splits, TILE: tl.constexpr, TILES: tl.constexpr):
+    """Which tiles of the paths are this program's: begin .. end, whole chunks of TILES tiles.
+
+    Those before `own_begin` lie wholly in the leaf (`num_shared` of them, walked once for all rows), the other `num_own` are walked
+    sequence after sequence.
+    """
+    num_tiles = tl.cdiv(tl.max(visible, 0), TILE)
+    per_split = tl.cdiv(tl.cdiv(num_tiles, TILES), num_splits) * TILES
+    begin = tl.program_id(1) * per_split
+    end = tl.minimum(begin + per_split, num_tiles)
+    leaf_tiles = leaf_length // TILE
+    own_begin = tl.maximum(leaf_tiles, begin)
+    return begin, end, own_begin, tl.maximum(tl.minimum(leaf_tiles, end) - begin, 0), tl.maximum(end - own_begin, 0)
+
+
+@triton.jit
+def find_unit(unit, begin, own_begin, num_shared, num_own, rank, is_real):
+    """The tile of a unit of work and the rows that it belongs to: all of them in the leaf, then those of one sequence at a time."""
+    is_shared = unit < num_shared
+    after = tl.maximum(unit - num_shared, 0)
+    turn = after // tl.maximum(num_own, 1)
+    tile = tl.where(is_shared, begin + unit, own_begin + after - turn * num_own)
+    return tile, is_real & (rank == tl.where(is_shared, rank, turn + 1))

@@ -17,8 +17,17 @@ import triton.language as tl
 from torch import Tensor
 
 from editscore_kernels._triton import device_why_not, is_interpreted
-from editscore_kernels._triton.attention_state import attend_tile, load_partial, log_sum, merge_states, normalized, store_partial
-from editscore_kernels._triton.attention_tables import find_item, find_pages, load_rows
+from editscore_kernels._triton.attention_state import (
+    attend_tile,
+    choose_state,
+    empty_state,
+    load_partial,
+    log_sum,
+    merge_states,
+    normalized,
+    store_partial,
+)
+from editscore_kernels._triton.attention_tables import find_item, find_pages, find_unit, load_rows, plan_tiles
 from editscore_kernels.page_tables import TableTensors
 from editscore_kernels.reference.shared_prefix_attention import CHUNK_TOKENS
 
@@ -75,31 +84,14 @@ def _shared_prefix_attention_fwd_kernel(
         query_head = head * GROUP + tl.arange(0, BLOCK_ROWS) % GROUP
         q = tl.load(q_ptr + (row.to(tl.int64) * stride_qr + query_head * stride_qh)[:, None] + d, mask=is_real[:, None], other=0.0)
 
-        # Tiles of this program's chunks: those of the leaf for all rows, then the same stretch for one sequence after the other.
         TILES: tl.constexpr = CHUNK // TILE
-        num_tiles = tl.cdiv(tl.max(visible, 0), TILE)
-        per_split = tl.cdiv(tl.cdiv(num_tiles, TILES), num_splits) * TILES
-        begin = tl.program_id(1) * per_split
-        end = tl.minimum(begin + per_split, num_tiles)
-        leaf_tiles = leaf_length // TILE
-        num_shared = tl.maximum(tl.minimum(leaf_tiles, end) - begin, 0)
-        own_begin = tl.maximum(leaf_tiles, begin)
-        num_own = tl.maximum(end - own_begin, 0)
+        begin, end, own_begin, num_shared, num_own = plan_tiles(visible, leaf_length, num_splits, TILE, TILES)
         num_units = num_shared + num_own * tl.max(rank, 0)
-
-        m, total, o = (
-            tl.full([BLOCK_ROWS], float("-inf"), tl.float32),
-            tl.zeros([BLOCK_ROWS], tl.float32),
-            tl.zeros([BLOCK_ROWS, HEAD_DIM], tl.float32),
-        )
+        m, total, o = empty_state(BLOCK_ROWS, HEAD_DIM)
         m_all, total_all, o_all = m, total, o
         slot = row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + query_head
         for unit in tl.range(0, num_units, num_stages=NUM_STAGES):
-            is_shared = unit < num_shared
-            after = tl.maximum(unit - num_shared, 0)
-            turn = after // tl.maximum(num_own, 1)
-            tile = tl.where(is_shared, begin + unit, own_begin + after - turn * num_own)
-            is_mine = is_real & (rank == tl.where(is_shared, rank, turn + 1))
+            tile, is_mine = find_unit(unit, begin, own_begin, num_shared, num_own, rank, is_real)
             unit_seq, unit_visible = tl.max(tl.where(is_mine, seq, 0), 0), tl.max(tl.where(is_mine, visible, 0), 0)
             position = tile * TILE + tl.arange(0, TILE)
             is_there = position < unit_visible
@@ -116,15 +108,13 @@ def _shared_prefix_attention_fwd_kernel(
                     store_partial(partial_ptr, slot * max_chunks + tile // TILES, m, total, o, is_mine, HEAD_DIM)
                 else:
                     m_next, total_next, o_next = merge_states(m_all, total_all, o_all, m, total, o)
-                    m_all, total_all = tl.where(is_mine, m_next, m_all), tl.where(is_mine, total_next, total_all)
-                    o_all = tl.where(is_mine[:, None], o_next, o_all)
-                m, total = tl.where(is_mine, float("-inf"), m), tl.where(is_mine, 0.0, total)
-                o = tl.where(is_mine[:, None], 0.0, o)
+                    m_all, total_all, o_all = choose_state(is_mine, m_next, total_next, o_next, m_all, total_all, o_all)
+                m_none, total_none, o_none = empty_state(BLOCK_ROWS, HEAD_DIM)
+                m, total, o = choose_state(is_mine, m_none, total_none, o_none, m, total, o)
         tl.store(status_ptr + row, 1, mask=is_bad == 1)
         if not IS_SPLIT:
-            tl.store(
-                out_ptr + slot[:, None] * HEAD_DIM + d, normalized(total_all, o_all).to(out_ptr.dtype.element_ty), mask=is_real[:, None]
-            )
+            result = normalized(total_all, o_all).to(out_ptr.dtype.element_ty)
+            tl.store(out_ptr + slot[:, None] * HEAD_DIM + d, result, mask=is_real[:, None])
             tl.store(lse_ptr + slot, log_sum(m_all, total_all), mask=is_real)
 
 
@@ -139,8 +129,7 @@ def _merge_chunks_kernel(
     sizes = (num_rows, num_seqs, num_leaves, num_pages, leaf_width, own_width)
     row, _seq, _rank, _leaf, _leaf_length, visible, is_real, _is_bad = load_rows(tables, sizes, place, place + 1, GROUP, BLOCK_ROWS)
     slot = row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head * GROUP + tl.arange(0, BLOCK_ROWS) % GROUP
-    m, total = tl.full([BLOCK_ROWS], float("-inf"), tl.float32), tl.zeros([BLOCK_ROWS], tl.float32)
-    o = tl.zeros([BLOCK_ROWS, HEAD_DIM], tl.float32)
+    m, total, o = empty_state(BLOCK_ROWS, HEAD_DIM)
     for chunk in range(0, tl.cdiv(tl.max(visible, 0), CHUNK)):
         m_chunk, total_chunk, o_chunk = load_partial(partial_ptr, slot * max_chunks + chunk, is_real, HEAD_DIM)
         m, total, o = merge_states(m, total, o, m_chunk, total_chunk, o_chunk)
