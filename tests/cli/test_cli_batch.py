@@ -125,7 +125,12 @@ def start(pairs: Path, delay_s: float, *more: str) -> subprocess.Popen[str]:
         str(pairs / "out.jsonl"),
         *more,
     ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heed_interrupts() -> None:
+        """Python heeds them only where its parent did, which a background job of a shell does not."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def wait_for_entries(pairs: Path, number: int) -> None:
