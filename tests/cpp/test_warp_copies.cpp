@@ -102,16 +102,16 @@ void test_source_outside() {
 uint32_t full() { return smem_base() + 2048; }
 
 struct Bulk {
-    bool fence_init = true, waits = true, proxy_fence = true, stores_first = false;
+    bool fence_init = true, waits = true, proxy_fence = true, stores_first = false, stores_late = false;
+    int fence_init_by = 0;
     uint32_t parity = 0, expected = 512, bytes = 16;
 
     void operator()() const {
-        if (warp_id() == 0) {
-            mbar_init(full(), 1);
-            if (fence_init) mbar_fence_init();
-        }
+        if (warp_id() == 0) mbar_init(full(), 1);
+        if (fence_init && warp_id() == fence_init_by) mbar_fence_init();
         if (stores_first) sstore(smem_base() + Lane<uint32_t>(lane_id() * 4), 1u, warp_id() == 0);
         if (proxy_fence) fence_proxy_async();
+        if (stores_late) sstore(smem_base() + Lane<uint32_t>(lane_id() * 4), 1u, warp_id() == 0);
         sync_block();
         if (warp_id() == 0) {
             mbar_arrive_expect(full(), expected);
@@ -126,12 +126,14 @@ void test_bulk_copies() {
     run_block(2, Bulk{});
     run_block(2, Bulk{.stores_first = true});
     expect_block_fault("has had no mbar_fence_init", 2, Bulk{.fence_init = false});
+    expect_block_fault("has had no mbar_fence_init", 2, Bulk{.fence_init_by = 1});  // of another's mbarrier
     expect_block_fault("shared byte 0", 2, Bulk{.waits = false});
     expect_block_fault("shared byte 0", 2, Bulk{.parity = 1});
     expect_block_fault("16 bytes expected and not copied", 2, Bulk{.expected = 528});
     expect_block_fault("-32 bytes expected and not copied", 2, Bulk{.expected = 480});
     expect_block_fault("bulk copy of 24 bytes", 2, Bulk{.bytes = 24});
     expect_block_fault("without fence_proxy_async since", 2, Bulk{.proxy_fence = false, .stores_first = true});
+    expect_block_fault("without fence_proxy_async since", 2, Bulk{.stores_late = true});
     // Warp 1 never waits itself; that warp 0 has waited does not help it until they meet.
     const auto one_waits = [](bool meet) {
         if (warp_id() == 0) {
@@ -147,6 +149,22 @@ void test_bulk_copies() {
     };
     run_block(2, [&] { one_waits(true); });
     expect_block_fault("shared byte 0", 2, [&] { one_waits(false); });
+    // A copy tells who waits for it about its own bytes, not about what its issuer stored after it had arrived.
+    expect_block_fault("shared byte 1024", 2, [] {
+        if (warp_id() == 0) {
+            mbar_init(full(), 1);
+            mbar_fence_init();
+        }
+        sync_block();
+        if (warp_id() == 0) {
+            mbar_arrive_expect(full(), 512);
+            sstore(smem_base() + 1024u + Lane<uint32_t>(lane_id() * 4), 1u);
+            bulk_copy(piece(0), source_words(), lane_id() * 4, 16, full());
+        } else {
+            mbar_wait(full(), 0);
+            sload(smem_base() + 1024u + Lane<uint32_t>(lane_id() * 4));
+        }
+    });
     const std::string text = expect_block_fault("ends with bulk copies in flight", 1, [] {
         mbar_init(full(), 1);
         mbar_fence_init();

@@ -97,7 +97,17 @@ void test_counters() {
     });
     host::Options unchecked;
     unchecked.check = false;  // races are not looked for, addresses are
-    host::launch([] { sload(Lane<uint32_t>(smem_base())); }, shape, unchecked);
+    const auto reads_too_early = [] {
+        const Lane<uint32_t> at = smem_base() + Lane<uint32_t>(lane_id() * 16);
+        CHECK(all(sload(at) == 0xffffffffu));  // NaN, not what happens to lie there
+        sstore(at, 1u);
+        cp_async16(at, data, lane_id() * 4);
+        cp_async_commit();
+        CHECK(all(sload(at) == 0xffffffffu));
+        cp_async_wait<0>();
+        CHECK(all(sload(at) == 0u));
+    };
+    host::launch(reads_too_early, shape, unchecked);
     expect_fault("outside", [&] { host::launch([] { sload(Lane<uint32_t>(smem_base() + 8192)); }, shape, unchecked); });
 }
 

@@ -193,6 +193,20 @@ void test_global_atomics() {
     }
 }
 
+// It orders the lanes of its warp, too.
+void test_lanes_around_an_atomic() {
+    std::vector<uint32_t> counter(1, 0), data(32);
+    host::Options options;
+    options.buffers = {host::inout("counter", counter.data(), 1), host::output("data", data.data(), 32)};
+    host::launch(
+        [&] {
+            gstore(data.data(), lane_id(), Lane<uint32_t>(4u));
+            warp_atomic_add(counter.data(), 1);
+            CHECK(all(gload(data.data(), 31 - lane_id()) == 4u));
+        },
+        {}, options);
+}
+
 // Neighbours of two bytes are two places, though they share a word.
 void test_granularity() {
     std::vector<uint16_t> out(64);
@@ -219,5 +233,6 @@ void test_races() {
     test_atomics();
     test_between_blocks();
     test_global_atomics();
+    test_lanes_around_an_atomic();
     test_granularity();
 }

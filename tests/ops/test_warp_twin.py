@@ -65,6 +65,13 @@ def test_shared_memory_is_read_without_bank_conflicts(twin: ModuleType) -> None:
     assert (stats.load_ways, stats.store_ways) == (1, 1)
 
 
+def test_the_code_in_the_docs_is_the_code_that_is_tested() -> None:
+    blocks = re.findall(r"```cpp\n(.*?)\n```", (ROOT / "docs" / "host-twin.md").read_text(), re.DOTALL)
+    sources = "".join(path.read_text() for path in sorted(SOURCES[0].parent.iterdir()))
+    assert len(blocks) == 3
+    assert [block for block in blocks if block not in sources] == []
+
+
 @pytest.mark.slow
 def test_these_tests_pass_under_address_and_undefined_sanitizers() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", Path(__file__)]

@@ -21,14 +21,9 @@ inline Mbarrier& copy_target_barrier(uint32_t address) {
 inline void issue(Mbarrier& barrier, const Copy& copy) {
     start_copy(copy, true);
     barrier.copies.push_back(copy);
+    tsan_release(barrier.token(barrier.phase));  // for TSan it is the waiting warp that writes; the clocks know better
     ++machine().stats.bulk_copies;
     machine().stats.bulk_bytes += copy.bytes;
-}
-
-// The copies of one instruction were issued: who waits for the mbarrier later knows what the issuer knew.
-inline void end_issue(Mbarrier& barrier) {
-    tsan_release(barrier.token(barrier.phase));
-    machine().running->release(barrier.arriving);
 }
 
 }  // namespace host
@@ -45,7 +40,6 @@ void bulk_copy(const Lane<uint32_t>& to, const T* p, const I& index, uint32_t by
         if (!mask.v[i]) continue;
         host::issue(barrier, {to.v[i], p, reinterpret_cast<const uint8_t*>(p + offset.v[i]), bytes, i, where});
     }
-    host::end_issue(barrier);
 }
 
 // The box of the map whose first element is (row, column), issued once by lane 0. Rows of 128 bytes, swizzled: 16-byte
@@ -68,7 +62,6 @@ inline void bulk_copy_box(uint32_t to, const TensorMap& map, int column, int row
         }
     }
     host::machine().stats.bulk_copies -= map.box_rows * 8 - 1;  // one instruction
-    host::end_issue(barrier);
 }
 
 }  // namespace warp
