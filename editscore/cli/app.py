@@ -45,6 +45,7 @@ app.command(
 Scores are on 0 to 10, higher is better. Exit code 0: all scored; 1: a sample failed; 2: bad usage.""",
 )
 app.command("editscore.cli.world:app", name="world", help="EditWorld: edits whose truth is known.")
+app.command("editscore.cli.pull:app", name="pull", help="Fetch what is not part of this package: the published prompts.")
 app.command("editscore.cli.doctor:doctor", name="doctor", help="Versions, devices, kernels, models, and a tiny self-test.")
 
 

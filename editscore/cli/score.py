@@ -35,6 +35,7 @@ Passes = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=
 Model = Annotated[str, _text(_JUDGE, "nano (the small judge that comes along), a folder, or a hub id.")]
 Adapter = Annotated[str | None, _text(_JUDGE, "A LoRA adapter for the model: a folder or a hub id.")]
 Judge = Annotated[str | None, _text(_JUDGE, "The kind of judge; by default what the checkpoint names, else pointwise.")]
+Prompts = Annotated[str | None, _text(_JUDGE, "default, nano or published (editscore pull prompts); by default what the checkpoint names.")]
 Device = Annotated[str | None, _text(_JUDGE, "cpu (the default), cuda or cuda:1.")]
 DType = Annotated[
     Literal["float32", "bfloat16", "float16"] | None, _text(_JUDGE, "Numbers to compute in; by default what suits the device.")
@@ -56,6 +57,7 @@ def score(
     model: Model = "nano",
     adapter: Adapter = None,
     judge: Judge = None,
+    prompts: Prompts = None,
     device: Device = None,
     dtype: DType = None,
     seed: Seed = 42,
@@ -64,7 +66,9 @@ def score(
     """Score one edit, or all edits of a manifest."""
     if judge is not None:
         _check_judge(judge)
-    options = ScorerOptions(model=model, adapter=adapter, judge=judge, device=device, dtype=dtype, seed=seed, use_cache=cache)
+    if prompts is not None:
+        _check_prompts(prompts)
+    options = ScorerOptions(model, adapter, judge, prompts=prompts, device=device, dtype=dtype, seed=seed, use_cache=cache)
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
         raise InvalidInputError("usage", "give either --source, --edited and --instruction, or --input and --output")
@@ -81,6 +85,13 @@ def _check_judge(judge: str) -> None:
 
     if judge not in JUDGES:
         raise InvalidInputError("judge", f"no judge {judge!r}; known: {', '.join(JUDGES)}")
+
+
+def _check_prompts(prompts: str) -> None:
+    """Names prompts that are unknown, or not on this machine, before torch is loaded."""
+    from editscore.judges import PUBLISHED, PUBLISHED_SETS, find_prompts
+
+    find_prompts(PUBLISHED_SETS[0] if prompts == PUBLISHED else prompts)
 
 
 def _batch(input: Path | None, output: Path | None, report: Path | None, passes: int, options: ScorerOptions) -> BatchOptions:

@@ -18,6 +18,7 @@ class ScorerOptions(msgspec.Struct, frozen=True):
     model: str = "nano"
     adapter: str | None = None
     judge: str | None = None
+    prompts: str | None = None
     device: str | None = None
     dtype: str | None = None
     seed: int = 42
@@ -52,6 +53,7 @@ def open_scorer(options: ScorerOptions) -> SampleScorer:
         options.model,
         adapter=options.adapter,
         judge=options.judge,
+        judge_settings=None if options.prompts is None else {"prompts": options.prompts},
         device=options.device,
         dtype=options.dtype,
         cache=options.use_cache,

@@ -13,6 +13,8 @@ from editscore.judges.domain import OUT_OF_DOMAIN
 from editscore.judges.pointwise import PointwiseJudge
 from editscore.judges.prompts import PROMPT_SETS, PromptSet, edit_images
 from editscore.judges.protocol import Judge
+from editscore.judges.published import PUBLISHED, PUBLISHED_SETS, find_prompts, published_name, unknown_prompts
+from editscore.judges.pulled import PUBLISHED_VERSION, PulledPrompts, prompts_file, read_wheel, save_prompts
 from editscore.judges.reading import Reading, read_completion, read_text
 from editscore.judges.refusal import is_refusal
 from editscore.types import InvalidInputError
@@ -37,20 +39,30 @@ __all__ = [
     "JUDGES",
     "OUT_OF_DOMAIN",
     "PROMPT_SETS",
+    "PUBLISHED",
+    "PUBLISHED_SETS",
+    "PUBLISHED_VERSION",
     "DomainConfig",
     "Judge",
     "PointwiseConfig",
     "PointwiseJudge",
     "PromptSet",
+    "PulledPrompts",
     "Reading",
     "SamplingConfig",
     "Summary",
     "edit_images",
+    "find_prompts",
     "is_refusal",
     "make_judge",
     "pass_overall",
+    "prompts_file",
+    "published_name",
     "read_completion",
     "read_text",
+    "read_wheel",
+    "save_prompts",
     "summarize",
     "to_ten",
+    "unknown_prompts",
 ]

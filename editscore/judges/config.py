@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from editscore.judges.prompts import PROMPT_SETS
+from editscore.judges.published import PUBLISHED_SETS, unknown_prompts
 from editscore.types import InvalidInputError, Sampling
 
 # Keys of editscore.json that are read elsewhere: by the loader and by the model's preprocessing.
@@ -66,8 +67,8 @@ class PointwiseConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known_prompts(self) -> Self:
-        if self.prompts not in PROMPT_SETS:
-            raise ValueError(f"prompts: {self.prompts!r} is none of {', '.join(PROMPT_SETS)}")
+        if self.prompts not in (*PROMPT_SETS, *PUBLISHED_SETS):
+            raise ValueError(f"prompts: {unknown_prompts(self.prompts)}")
         return self
 
     @classmethod

@@ -13,7 +13,8 @@ import msgspec
 from editscore.judges.aggregation import pass_overall, summarize
 from editscore.judges.config import PointwiseConfig
 from editscore.judges.domain import OUT_OF_DOMAIN, has_unknown_words, is_outside_by_head
-from editscore.judges.prompts import PROMPT_SETS, edit_images
+from editscore.judges.prompts import edit_images
+from editscore.judges.published import find_prompts
 from editscore.judges.reading import FIRST, SECOND, Reading, read_completion
 from editscore.types import Choice, Completion, EditSample, Identity, Literal, PassScore, Request, Score, Status, Text
 
@@ -31,13 +32,18 @@ class PointwiseJudge:
 
     def __init__(self, config: PointwiseConfig | None = None) -> None:
         self.config = config or PointwiseConfig()
-        self._prompts = PROMPT_SETS[self.config.prompts]
+        self._prompts = find_prompts(self.config.prompts)
         self._answer = _answer_of(self.config)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PointwiseJudge:
         """The judge that a checkpoint's `editscore.json` describes. Raises InvalidInputError naming the key at fault."""
         return cls(PointwiseConfig.from_settings(settings))
+
+    @property
+    def pixels(self) -> Mapping[str, int]:
+        """The limits of an image's area that the prompts were made with; empty leaves them to the checkpoint."""
+        return self._prompts.pixels
 
     @cached_property
     def prompts_digest(self) -> str:

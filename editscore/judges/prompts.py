@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import msgspec
@@ -23,11 +23,15 @@ Ask = Callable[[EditSample, int], tuple[Message, ...]]
 
 @dataclass(frozen=True)
 class PromptSet:
-    """`sc(sample, score_range)` and `pq(sample, score_range)` give the messages of the two questions; images are `Image` records."""
+    """`sc(sample, score_range)` and `pq(sample, score_range)` give the messages of the two questions; images are `Image` records.
+
+    `pixels`: limits of an image's area (`min_pixels`, `max_pixels`) that the prompts were made with; empty leaves them to the checkpoint.
+    """
 
     name: str
     sc: Ask
     pq: Ask
+    pixels: Mapping[str, int] = field(default_factory=dict)
 
     def digest(self, score_range: int) -> str:
         """SHA-256 (hex) of both questions about a stand-in sample: it changes with every word of the prompts."""

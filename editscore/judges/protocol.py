@@ -14,6 +14,9 @@ class Judge(Protocol):
 
     `name` is what `--judge` takes. `prompts_digest` is the SHA-256 (hex) of everything on the judge's side that decides a
     score: prompts, shape of the answer, sampling, reading, aggregation. It is part of a score's identity.
+
+    A judge may also have `pixels`, a mapping with `min_pixels` and `max_pixels`: the limits of an image's area that its prompts
+    were made with. They hold where the checkpoint's `editscore.json` sets no pixels of its own.
     """
 
     @property

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editscore.judges import Judge, make_judge
+from editscore.data import cache_folder
+from editscore.judges import PUBLISHED, Judge, make_judge, published_name
 from editscore.scoring.cache import ResultCache
 from editscore.scoring.local import MAX_ACTIVE, LocalScorer, check_judge
-from editscore.scoring.location import cache_folder
 from editscore.types import InvalidInputError
 
 if TYPE_CHECKING:
@@ -43,17 +43,19 @@ def load(
     device: "cpu" (also for None), "cuda", "cuda:1". dtype: "float32", "bfloat16", "float16"; None fits the device.
     cache: True for the platform's cache folder, a folder, or None (or False) for none. seed: of calls that name none.
     judge_settings: keys of editscore.json that replace the checkpoint's, such as {"aggregation": "average_first"}. The checkpoint's
-    own settings go to the judge that it names only; any other judge gets just `judge_settings`.
+    own settings go to the judge that it names only; any other judge gets just `judge_settings`. The prompts "published" become those
+    for the checkpoint's family.
 
     Raises InvalidInputError naming what is wrong: model, adapter, judge, device, dtype or a key of the settings.
     """
     if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
         raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
     if isinstance(judge, str) or judge is None:
-        judge = _make_judge(judge, read_settings(model, adapter), judge_settings or {})
+        judge = _make_judge(judge, model, adapter, judge_settings or {})
     elif judge_settings:
         raise InvalidInputError("judge_settings", "go with the name of a judge, not with a judge that is made already")
     check_judge(judge)  # before the model is loaded
+    pixels = getattr(judge, "pixels", None)
     device = _check_device(device or "cpu")
 
     def make_engine() -> Engine:
@@ -61,19 +63,24 @@ def load(
         from editscore.models.vlm import load_model
 
         tuned = None if adapter is None else os.fspath(adapter)
-        return Engine(load_model(os.fspath(model), adapter=tuned, device=device, dtype=dtype), engine_config)
+        return Engine(load_model(os.fspath(model), adapter=tuned, device=device, dtype=dtype, pixels=pixels), engine_config)
 
     results = ResultCache(cache_folder() if cache is True else cache) if cache else None
     return LocalScorer(make_engine(), judge, cache=results, seed=seed, max_active=max_active, reload=make_engine)
 
 
-def _make_judge(name: str | None, checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> Judge:
+def _make_judge(
+    name: str | None, model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None, settings: Mapping[str, Any]
+) -> Judge:
+    checkpoint = read_settings(model, adapter)
     for key in _OTHER_KEYS:
         if key in settings:
             raise InvalidInputError("judge_settings", f"{key} is no setting of a judge")
     of_checkpoint = str(checkpoint.get("judge", DEFAULT_JUDGE))
     if name is None or name == of_checkpoint:
         settings = {**{key: value for key, value in checkpoint.items() if key not in _OTHER_KEYS}, **settings}
+    if settings.get("prompts") == PUBLISHED:
+        settings = {**settings, "prompts": published_name(_family(model))}
     return make_judge(name or of_checkpoint, settings)
 
 
@@ -93,12 +100,7 @@ def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str]
     """The checkpoint's editscore.json, keys of the adapter's own file over it; empty where there is none."""
     from editscore.models.vlm import resolve
 
-    folders = [resolve(os.fspath(model))]
-    base = folders[0] / "adapter_config.json"
-    if not (folders[0] / "config.json").exists() and base.exists():  # an adapter's folder: its base comes first
-        named = str(_read_json(base).get("base_model_name_or_path") or "")
-        local = folders[0] / named
-        folders.insert(0, local if named and local.is_dir() else resolve(named))
+    folders = _model_folders(model)
     if adapter is not None:
         try:
             folders.append(resolve(os.fspath(adapter)))
@@ -111,6 +113,24 @@ def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str]
             raise InvalidInputError("pixels", f"{folder / SETTINGS_FILE}: only the base model's file sets the preprocessing")
         settings.update(own)
     return settings
+
+
+def _model_folders(model: str | os.PathLike[str]) -> list[Path]:
+    """The base model's folder, then, where `model` is the folder of an adapter alone, that folder."""
+    from editscore.models.vlm import resolve
+
+    folder = resolve(os.fspath(model))
+    config = folder / "adapter_config.json"
+    if (folder / "config.json").exists() or not config.exists():
+        return [folder]
+    named = str(_read_json(config).get("base_model_name_or_path") or "")
+    local = folder / named
+    return [local if named and local.is_dir() else resolve(named), folder]
+
+
+def _family(model: str | os.PathLike[str]) -> str:
+    """What the base model's config.json calls its kind; empty where it says nothing."""
+    return str(_read_json(_model_folders(model)[0] / "config.json").get("model_type", ""))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

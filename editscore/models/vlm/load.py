@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ def load_model(
     adapter: str | Path | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    pixels: Mapping[str, int] | None = None,
 ) -> VisionLanguageModel:
     """Loads `"nano"`, a folder or a hub id, with a LoRA adapter merged in memory if one is given.
 
     A folder that holds only an adapter is loaded over the base that its adapter_config.json names. Without a `dtype` it is
-    float32 on the CPU and bfloat16 elsewhere. Raises `UnknownModelError`, `MissingWeightsError`, `UnsupportedModelError` or
+    float32 on the CPU and bfloat16 elsewhere. `pixels` (`min_pixels`, `max_pixels`) go over the checkpoint's preprocessor_config.json,
+    unless its editscore.json sets pixels. Raises `UnknownModelError`, `MissingWeightsError`, `UnsupportedModelError` or
     `AdapterError`, all of them `InvalidInputError`.
     """
     folder = resolve(path_or_id)
@@ -48,7 +50,7 @@ def load_model(
     network, config = _load_network(folder, torch.device(device), _choose_dtype(dtype, torch.device(device)))
     if adapter_folder is not None:
         merge_adapter(network, adapter_folder)
-    rule = read_pixel_rule(folder, config.vision_config, _read_json(folder / "editscore.json").get("pixels") or {})
+    rule = read_pixel_rule(folder, config.vision_config, _read_json(folder / "editscore.json").get("pixels") or dict(pixels or {}))
     chat = ChatTokenizer(folder, config.image_token_id)
     adapter_hash = "" if adapter_folder is None else folder_hash(adapter_folder, ADAPTER_FILES)
     identity = ModelIdentity(folder_hash(folder, MODEL_FILES), adapter_hash, rule.digest)

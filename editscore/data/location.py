@@ -1,4 +1,4 @@
-"""Where the result cache lies when nobody says otherwise."""
+"""Where this machine keeps what EditScore can make or fetch again."""
 
 from __future__ import annotations
 
