@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from editscore.data import cache_folder
 from editscore.judges import PUBLISHED, Judge, make_judge, published_name
+from editscore.scoring.arguments import check_devices, check_judge, check_seed
 from editscore.scoring.cache import ResultCache
-from editscore.scoring.local import MAX_ACTIVE, LocalScorer, check_judge
+from editscore.scoring.engines import EngineSpec, open_engine
+from editscore.scoring.local import MAX_ACTIVE, LocalScorer
+from editscore.scoring.parallel import ParallelEngine, ParallelScorer
 from editscore.types import InvalidInputError
 
 if TYPE_CHECKING:
-    from editscore.engine import Engine, EngineConfig
+    from editscore.engine import EngineConfig
 
 SETTINGS_FILE = "editscore.json"
 DEFAULT_JUDGE = "pointwise"
@@ -30,6 +36,7 @@ def load(
     adapter: str | os.PathLike[str] | None = None,
     judge: str | Judge | None = None,
     device: str | None = None,
+    devices: Sequence[str] | None = None,
     dtype: str | None = None,
     cache: str | os.PathLike[str] | bool | None = True,
     seed: int = 42,
@@ -41,12 +48,13 @@ def load(
 
     adapter: folder or hub id of a LoRA adapter. judge: a name, or a judge; None takes the checkpoint's own, else "pointwise".
     device: "cpu" (also for None), "cuda", "cuda:1". dtype: "float32", "bfloat16", "float16"; None fits the device.
+    devices: instead of `device`, a list of them: one engine process for each, and the same scores. `max_active` counts for each.
     cache: True for the platform's cache folder, a folder, or None (or False) for none. seed: of calls that name none.
     judge_settings: keys of editscore.json that replace the checkpoint's, such as {"aggregation": "average_first"}. The checkpoint's
     own settings go to the judge that it names only; any other judge gets just `judge_settings`. The prompts "published" become those
     for the checkpoint's family.
 
-    Raises InvalidInputError naming what is wrong: model, adapter, judge, device, dtype or a key of the settings.
+    Raises InvalidInputError naming what is wrong: model, adapter, judge, device, devices, dtype, seed or a key of the settings.
     """
     if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
         raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
@@ -55,17 +63,21 @@ def load(
     elif judge_settings:
         raise InvalidInputError("judge_settings", "go with the name of a judge, not with a judge that is made already")
     check_judge(judge)  # before the model is loaded
-    pixels = getattr(judge, "pixels", None)
-    device = _check_device(device or "cpu")
-
-    def make_engine() -> Engine:
-        from editscore.engine import Engine
-        from editscore.models.vlm import load_model
-
-        tuned = None if adapter is None else os.fspath(adapter)
-        return Engine(load_model(os.fspath(model), adapter=tuned, device=device, dtype=dtype, pixels=pixels), engine_config)
-
+    check_seed(seed)
+    check_devices(device, devices)
+    base = EngineSpec(
+        os.fspath(model),
+        None if adapter is None else os.fspath(adapter),
+        device or "cpu",
+        dtype,
+        dict(getattr(judge, "pixels", None) or {}),
+        {} if engine_config is None else engine_config.model_dump(),
+    )
     results = ResultCache(cache_folder() if cache is True else cache) if cache else None
+    if devices is not None:
+        engine = ParallelEngine([msgspec.structs.replace(base, device=each) for each in devices])
+        return ParallelScorer(engine, judge, cache=results, seed=seed, max_active=max_active)
+    make_engine = partial(open_engine, base)
     return LocalScorer(make_engine(), judge, cache=results, seed=seed, max_active=max_active, reload=make_engine)
 
 
@@ -82,18 +94,6 @@ def _make_judge(
     if settings.get("prompts") == PUBLISHED:
         settings = {**settings, "prompts": published_name(_family(model))}
     return make_judge(name or of_checkpoint, settings)
-
-
-def _check_device(device: str) -> str:
-    import torch
-
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise InvalidInputError("device", f"{device!r}: {str(error).splitlines()[0]}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InvalidInputError("device", f"{device!r}: torch {torch.__version__} sees no CUDA device")
-    return device
 
 
 def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 
 from editscore.data import load_sample
 from editscore.judges import Judge
+from editscore.scoring.arguments import check_judge, check_sample, check_samples, check_seed
 from editscore.scoring.cache import ResultCache
 from editscore.scoring.driver import Driver, JudgeRun, Outcome
 from editscore.scoring.protocol import EngineLike
@@ -61,7 +62,7 @@ class LocalScorer:
         check_judge(judge)
         self._judge = judge
         self._cache = cache
-        self._seed = _check_seed(seed)
+        self._seed = check_seed(seed)
         self._max_active = max_active
         self._reload = reload
         self._engine: EngineLike | None = engine
@@ -87,7 +88,7 @@ class LocalScorer:
         the engine. Leaving the loop early cancels the rest.
         """
         self._check(passes, seed)
-        _check_samples(samples)
+        check_samples(samples)
         return self._iterate(iter(samples), passes, self._seed if seed is None else seed)
 
     def submit(self, sample: EditSample, passes: int = 4, seed: int | None = None) -> Future[Score]:
@@ -143,7 +144,7 @@ class LocalScorer:
         if passes < 1:
             raise InvalidInputError("passes", f"{passes} is below 1")
         if seed is not None:
-            _check_seed(seed)
+            check_seed(seed)
 
     def _iterate(self, samples: Iterator[EditSample], passes: int, seed: int) -> Iterator[tuple[int, Score]]:
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -158,7 +159,7 @@ class LocalScorer:
                     has_more = entry is not None
                     if entry is not None:
                         place, sample = entry
-                        _check_sample(sample)
+                        check_sample(sample)
                         jobs[place] = job = self._submit(sample, sample.id or str(place), passes, seed)
                         job.future.add_done_callback(_announce(finished, place))
                 if not jobs:
@@ -264,36 +265,5 @@ class LocalScorer:
         )
 
 
-def check_judge(judge: object) -> None:
-    """Raises InvalidInputError for what is no judge; a class instead of its instance is none."""
-    if isinstance(judge, type) or not isinstance(judge, Judge):
-        raise InvalidInputError("judge", "needs name, prompts_digest and run")
-
-
-def _check_samples(samples: object) -> None:
-    """A list or tuple is checked as a whole before any work; what comes from another iterable, as it comes."""
-    if isinstance(samples, (EditSample, str, bytes)) or not isinstance(samples, Iterable):
-        raise InvalidInputError("samples", f"needs a list of EditSample, not {_kind(samples)}")
-    if isinstance(samples, (list, tuple)):
-        for sample in samples:
-            _check_sample(sample)
-
-
-def _check_sample(sample: object) -> None:
-    if not isinstance(sample, EditSample):
-        raise InvalidInputError("samples", f"needs a list of EditSample, not one that holds {_kind(sample)}")
-
-
-def _kind(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'AEIOUaeio' else 'a'} {name}"
-
-
 def _announce(finished: queue.SimpleQueue[int], place: int) -> Callable[[Future[Score]], None]:
     return lambda _: finished.put(place)
-
-
-def _check_seed(seed: int) -> int:
-    if not 0 <= seed < 2**63:
-        raise InvalidInputError("seed", f"{seed} is outside 0..2^63")
-    return seed

@@ -1,0 +1,48 @@
+"""From a specification to an engine, in this process or in one that was started for it: the one place that makes engines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from editscore.types import InvalidInputError
+
+if TYPE_CHECKING:
+    from editscore.engine import Engine
+
+
+class EngineSpec(msgspec.Struct, frozen=True):
+    """Which model runs where: the arguments of `load_model`, and in `config` those of EngineConfig."""
+
+    model: str
+    adapter: str | None = None
+    device: str = "cpu"
+    dtype: str | None = None
+    pixels: dict[str, int] = {}
+    config: dict[str, int] = {}
+
+
+def open_engine(spec: EngineSpec) -> Engine:
+    """Load the model onto the device. Raises InvalidInputError naming model, adapter, device or dtype."""
+    _check_device(spec.device)
+    from editscore.engine import Engine, EngineConfig
+    from editscore.models.vlm import load_model
+
+    model = load_model(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype, pixels=spec.pixels)
+    return Engine(model, EngineConfig(**spec.config))
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidInputError("device", f"{name!r}: {str(error).splitlines()[0]}") from error
+    if device.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise InvalidInputError("device", f"{name!r}: torch {torch.__version__} sees no CUDA device")
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise InvalidInputError("device", f"{name!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
