@@ -82,13 +82,18 @@ class Choice(msgspec.Struct, frozen=True, tag="choice"):
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How tokens are drawn. `temperature` 0 is greedy, `top_k` 0 keeps all tokens, `top_p` 1 keeps all of the mass."""
+    """How tokens are drawn. `temperature` 0 is greedy, `top_k` 0 keeps all tokens, `top_p` 1 keeps all of the mass.
+
+    Whole numbers become floats: 1 and 1.0 are the same draw, so they must have the same digest, also after a journey as bytes.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 20
 
     def __post_init__(self) -> None:
+        for field in ("temperature", "top_p"):
+            msgspec.structs.force_setattr(self, field, float(getattr(self, field)))
         if not 0.0 <= self.temperature <= 100.0:
             raise InvalidInputError("temperature", f"{self.temperature} is outside 0..100")
         if not 0.0 < self.top_p <= 1.0:

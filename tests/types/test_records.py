@@ -161,3 +161,10 @@ def test_bad_values_name_their_field(make, field: str) -> None:  # type: ignore[
         make()
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}: ")
+
+
+def test_whole_numbers_in_sampling_are_the_same_request_in_memory_and_from_the_wire() -> None:
+    asked = request(sampling=Sampling(temperature=1, top_p=1))
+    assert asked == request(sampling=Sampling(temperature=1.0, top_p=1.0))
+    assert asked.digest == request(sampling=Sampling(temperature=1.0, top_p=1.0)).digest
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(asked), type=Request).digest == asked.digest
