@@ -37,6 +37,7 @@ Adapter = Annotated[str | None, _text(_JUDGE, "A LoRA adapter for the model: a f
 Judge = Annotated[str | None, _text(_JUDGE, "The kind of judge; by default what the checkpoint names, else pointwise.")]
 Prompts = Annotated[str | None, _text(_JUDGE, "default, nano or published (editscore pull prompts); by default what the checkpoint names.")]
 Device = Annotated[str | None, _text(_JUDGE, "cpu (the default), cuda or cuda:1.")]
+Devices = Annotated[str | None, _text(_JUDGE, "Several, as in cuda:0,cuda:1: a process for each, and the same scores.")]
 DType = Annotated[
     Literal["float32", "bfloat16", "float16"] | None, _text(_JUDGE, "Numbers to compute in; by default what suits the device.")
 ]
@@ -59,6 +60,7 @@ def score(
     judge: Judge = None,
     prompts: Prompts = None,
     device: Device = None,
+    devices: Devices = None,
     dtype: DType = None,
     seed: Seed = 42,
     cache: Cache = True,
@@ -68,7 +70,8 @@ def score(
         _check_judge(judge)
     if prompts is not None:
         _check_prompts(prompts)
-    options = ScorerOptions(model, adapter, judge, prompts=prompts, device=device, dtype=dtype, seed=seed, use_cache=cache)
+    spread = None if devices is None else tuple(each.strip() for each in devices.split(","))
+    options = ScorerOptions(model, adapter, judge, prompts, device, spread, dtype, seed=seed, use_cache=cache)
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
         raise InvalidInputError("usage", "give either --source, --edited and --instruction, or --input and --output")

@@ -20,6 +20,7 @@ class ScorerOptions(msgspec.Struct, frozen=True):
     judge: str | None = None
     prompts: str | None = None
     device: str | None = None
+    devices: tuple[str, ...] | None = None
     dtype: str | None = None
     seed: int = 42
     use_cache: bool = True
@@ -55,6 +56,7 @@ def open_scorer(options: ScorerOptions) -> SampleScorer:
         judge=options.judge,
         judge_settings=None if options.prompts is None else {"prompts": options.prompts},
         device=options.device,
+        devices=options.devices,
         dtype=options.dtype,
         cache=options.use_cache,
         seed=options.seed,

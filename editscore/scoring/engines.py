@@ -25,7 +25,7 @@ class EngineSpec(msgspec.Struct, frozen=True):
 
 def open_engine(spec: EngineSpec) -> Engine:
     """Load the model onto the device. Raises InvalidInputError naming model, adapter, device or dtype."""
-    _check_device(spec.device)
+    check_device(spec.device)
     from editscore.engine import Engine, EngineConfig
     from editscore.models.vlm import load_model
 
@@ -33,7 +33,8 @@ def open_engine(spec: EngineSpec) -> Engine:
     return Engine(model, EngineConfig(**spec.config))
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
+    """Raises InvalidInputError for a device that torch does not know or does not see."""
     import torch
 
     try:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from editscore.scoring.engines import EngineSpec, open_engine
+from editscore.scoring.engines import EngineSpec, check_device, open_engine
 from editscore.scoring.protocol import EngineLike
 from editscore.scoring.wire import (
     TO_ENGINE,
@@ -161,7 +161,17 @@ class Worker:
         self._sink.flush()
 
 
-def serve(source: BinaryIO, sink: BinaryIO, make_engine: MakeEngine = open_engine) -> None:
+def open_own_engine(spec: EngineSpec) -> EngineLike:
+    """The engine of a process that has its device for itself: kernels go to the current device, so it becomes that."""
+    check_device(spec.device)
+    if spec.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(torch.device(spec.device).index or 0)
+    return open_engine(spec)
+
+
+def serve(source: BinaryIO, sink: BinaryIO, make_engine: MakeEngine = open_own_engine) -> None:
     """Work until `source` ends, which ends the process."""
     inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, inbox), name="editscore-listener", daemon=True).start()
