@@ -34,12 +34,22 @@ def test_help_is_fast_and_lists_the_commands() -> None:
         done = run("-m", "editscore", "--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.returncode == 0 and all(name in done.stdout for name in ("score", "world", "doctor"))
+        assert done.returncode == 0 and all(name in done.stdout for name in ("score", "world", "pull", "doctor"))
     assert min(seconds) < 0.3  # processor time: a neighbour on the machine does not change it
 
 
 @pytest.mark.parametrize(
-    "tokens", [["--help"], ["score", "--help"], ["world", "--help"], ["world", "make", "--help"], ["doctor", "--help"], ["--version"]]
+    "tokens",
+    [
+        ["--help"],
+        ["score", "--help"],
+        ["world", "--help"],
+        ["world", "make", "--help"],
+        ["pull", "--help"],
+        ["pull", "prompts", "--help"],
+        ["doctor", "--help"],
+        ["--version"],
+    ],
 )
 def test_no_help_imports_torch(tokens: list[str]) -> None:
     code = f"import sys; from editscore.cli import main; code = main({tokens!r}); print('torch' in sys.modules, code)"
