@@ -1,4 +1,4 @@
-"""`sample_tokens` in CUDA: why it cannot run, the checks of what pointers cannot say, the call.
+"""Why no CUDA kernel can run; and `sample_tokens` in CUDA: the checks of what pointers cannot say, the call.
 
 The kernel is compiled for sm_80 and sm_90a and tested on its host twin (docs/host-twin.md); it has never run on a GPU.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editscore_kernels import _native
 
-ARCHITECTURES = "compute capability 8.x or 9.0"  # of the machine code in the module; there is no PTX that a newer one could compile
+ARCHITECTURES = "8.x and 9.0"  # compute capabilities of the machine code in the module; it has no PTX that a newer one could compile
 
 Result = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -28,16 +28,21 @@ def unavailable() -> str | None:
     return None
 
 
+def capability_why_not(device: torch.device) -> str | None:
+    """Why the machine code of the module does not run on a CUDA device, or None."""
+    major, minor = torch.cuda.get_device_capability(device)
+    if major != 8 and (major, minor) != (9, 0):
+        return f"{device} has compute capability {major}.{minor}, the kernel is compiled for {ARCHITECTURES}"
+    return None
+
+
 def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:
     """What the CUDA sampler cannot do."""
     if logits.device.type != "cuda":
         return f"logits are on {logits.device}"
     if logits.dtype not in _native.LOGIT_TYPES:
         return f"logits of {logits.dtype}: the reference only"
-    major, minor = torch.cuda.get_device_capability(logits.device)
-    if major != 8 and (major, minor) != (9, 0):
-        return f"{logits.device} has compute capability {major}.{minor}, the kernel is compiled for {ARCHITECTURES}"
-    return None
+    return capability_why_not(logits.device)
 
 
 def sample_tokens(logits: Tensor, *rest: Any) -> Result:

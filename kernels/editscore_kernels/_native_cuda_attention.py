@@ -1,4 +1,4 @@
-"""`shared_prefix_attention` and `append_kv` in CUDA: why they cannot run, the checks of what pointers cannot say, the calls.
+"""`shared_prefix_attention` and `append_kv` in CUDA: what they cannot do, the checks of what pointers cannot say, the calls.
 
 The kernels are compiled for sm_80 and sm_90a and tested on their host twins (docs/host-twin.md); they have never run on a GPU.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from editscore_kernels import _native
+from editscore_kernels._native_cuda import capability_why_not, unavailable
 from editscore_kernels.kv import PAGE_TOKENS
 from editscore_kernels.page_tables import TableTensors
 
@@ -22,25 +23,11 @@ MIN_BLOCK_ROWS = 16
 Result = tuple[Tensor, Tensor, Tensor]
 
 
-def unavailable() -> str | None:
-    """Why the kernels cannot run with this build or on this machine, or None."""
-    reason = _native.unavailable()
-    if reason:
-        return reason
-    if not hasattr(_native.module(), "shared_prefix_attention_cuda"):
-        return f"the compiled module was built without CUDA; with nvcc on the path, {_native.REBUILD}"
-    if not torch.cuda.is_available():
-        return "no CUDA device (the kernel is compiled and tested on its host twin, never run on a GPU)"
-    return None
-
-
 def _device_why_not(device: torch.device, head_dim: int) -> str | None:
     major, minor = torch.cuda.get_device_capability(device)
-    if major != 8 and (major, minor) != (9, 0):
-        return f"{device} has compute capability {major}.{minor}, the kernel is compiled for 8.x and 9.0"
-    if minor in (6, 9) and head_dim == 128:
+    if (major, minor) in ((8, 6), (8, 9)) and head_dim == 128:
         return f"{device} has 99 KB of shared memory for a block, heads of 128 need up to 129"
-    return None
+    return capability_why_not(device)
 
 
 def shared_prefix_attention_why_not(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editscore_kernels import _native, _native_attention, _native_cuda_attention, _triton
+from editscore_kernels import _native, _native_attention, _native_cuda, _native_cuda_attention, _triton
 from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
 from editscore_kernels.kv import LAYOUTS, PAGE_TOKENS, Layout
 from editscore_kernels.reference.append_kv import append_kv as _reference
@@ -60,7 +60,7 @@ def _check(k: Tensor, v: Tensor, k_pages: Tensor, v_pages: Tensor, slots: Tensor
 TABLE = OpTable(
     "append_kv",
     (
-        Candidate("cuda", _native_cuda_attention.unavailable, _native_cuda_attention.append_kv_why_not, _native_cuda_attention.append_kv),
+        Candidate("cuda", _native_cuda.unavailable, _native_cuda_attention.append_kv_why_not, _native_cuda_attention.append_kv),
         _triton.candidate("append_kv"),
         Candidate("cpu", _native.unavailable, _native_attention.append_kv_why_not, _native_attention.append_kv),
         Candidate("reference", lambda: None, lambda *arguments: None, _reference),
