@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from editscore_kernels import BackendError, sample_tokens
+from editscore_kernels.reference import sample_tokens as reference
 from sampling_cases import BACKENDS, DTYPES, FIELDS, random_logits, random_mask, run
 
 INFINITY = float("inf")
@@ -30,6 +31,19 @@ def test_rows_that_cannot_be_drawn_say_so_and_leave_the_others_alone(name: str) 
         assert getattr(got, field)[5:].isfinite().all()
     alone = run(name, x[5:], mask=mask[5:], option_ids=[0, 1], top_k=20, request=5)
     assert all(torch.equal(getattr(alone, field), getattr(got, field)[5:]) for field in FIELDS)
+
+
+def test_a_row_without_filters_keeps_every_weight_beside_a_row_with_them() -> None:
+    """Twenty thousand equal logits weigh more than a float64 can count to; the last token weighs 1."""
+    x = torch.zeros(2, 20_001)
+    x[:, -1] = -27.7  # exp(-27.7) is between 2^-40 and 2^-39
+    weight = reference.weights(x, torch.zeros(2), torch.ones(2, dtype=torch.float64))
+    top_p = torch.tensor([1.0, 0.9], dtype=torch.float64)
+    ids, kept = reference._filter(x, weight, torch.tensor([0, 20_001]), top_p)
+    assert weight[0, -1] == 1
+    assert int(weight[0].sum()) > 2**53
+    assert torch.equal(kept[0], weight[0].gather(0, ids[0]))
+    assert not torch.equal(kept[1], weight[1].gather(0, ids[1]))
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -145,7 +145,8 @@ def _filter(x: Tensor, weight: Tensor, top_k: Tensor, top_p: Tensor) -> tuple[Te
     order = _descending(x, int(limit.max()))
     ranked = torch.where(torch.arange(order.shape[1], device=x.device) < limit[:, None], weight.gather(1, order), 0)
     total = ranked.sum(1)
-    needed = torch.minimum(torch.ceil(top_p * total.double()).long().clamp(min=1), total)
+    share = torch.ceil(top_p * total.double()).long().clamp(min=1)
+    needed = torch.where(top_p >= 1, total, torch.minimum(share, total))  # a total above 2^53 is no float64
     before = ranked.cumsum(1) - ranked
     ranked = torch.where(before < needed[:, None], ranked, 0)
     ids, places = order.sort(1)
