@@ -7,7 +7,8 @@ Each brings two questions and one answer:
 - `why_not(*args) -> str | None`: why it cannot run on these arguments;
 - `run(*args)`.
 
-`auto` takes the first candidate without a reason against it. A backend that was named and cannot run raises `BackendError` with
+`auto` takes the first candidate without a reason against it, and never one that is interpreted: somebody who set TRITON_INTERPRET for
+other work wants the C++. A backend that was named and cannot run raises `BackendError` with
 its reason.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 
 Backend = Literal["reference", "cpu", "triton", "cuda"]
 BackendChoice = Literal["auto", "reference", "cpu", "triton", "cuda"]
+_NAMES = ("auto", *get_args(Backend))
 OPS = ("shared_prefix_attention", "append_kv", "sample_tokens")
 
 _requested: ContextVar[str] = ContextVar("editscore_backend", default="auto")  # per thread and per task
@@ -37,6 +39,7 @@ class Candidate:
     unavailable: Callable[[], str | None]
     why_not: Callable[..., str | None]
     run: Callable[..., Any]
+    is_interpreted: Callable[[], bool] = lambda: False
 
     def reason(self, *args: Any) -> str | None:
         """Why not on these arguments: first the machine is asked, then the arguments."""
@@ -57,9 +60,8 @@ class OpTable:
 
 def check_backend(backend: str) -> str:
     """The name itself, or a ValueError that lists the names."""
-    names = ("auto", *get_args(Backend))
-    if backend not in names:
-        raise ValueError(f"backend: {backend!r} is not one of {', '.join(names)}")
+    if backend not in _NAMES:
+        raise ValueError(f"backend: {backend!r} is not one of {', '.join(_NAMES)}")
     return backend
 
 
@@ -82,6 +84,8 @@ def choose(table: OpTable, backend: str, *args: Any) -> Candidate:
     for candidate in table.candidates:
         if wanted in ("auto", candidate.backend):
             reason = candidate.reason(*args)
+            if reason is None and wanted == "auto" and candidate.is_interpreted():
+                reason = "runs in an interpreter, so only where it is named"
             if reason is None:
                 return candidate
             reasons.append(f"{candidate.backend}: {reason}")

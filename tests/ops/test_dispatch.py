@@ -1,6 +1,7 @@
 """The dispatch law: a reason for every backend that cannot run, and never a silent fallback."""
 
 import threading
+from dataclasses import replace
 
 import editscore_kernels
 import pytest
@@ -33,6 +34,16 @@ def test_a_named_backend_runs_or_raises_its_reason() -> None:
         choose(table(None, "no tensor cores", None, None), "triton")
     with pytest.raises(ValueError, match="backend: 'gpu' is not one of auto, reference, cpu, triton, cuda"):
         choose(table(None, None, None, None), "gpu")
+
+
+def test_auto_leaves_an_interpreter_to_those_who_name_it() -> None:
+    plain = table("no", None, "no", None)
+    slow = OpTable("op", tuple(replace(c, is_interpreted=lambda: True) if c.backend == "triton" else c for c in plain.candidates))
+    assert choose(plain, "auto").backend == "triton"
+    assert choose(slow, "auto").backend == "reference"
+    assert choose(slow, "triton").backend == "triton"
+    with use_backend("triton"):
+        assert choose(slow, "auto").backend == "triton"
 
 
 def test_use_backend_holds_in_its_block_and_thread_only() -> None:

@@ -1,5 +1,6 @@
 """Kernels in Triton. Importing this package imports neither triton nor a kernel; each kernel's module is imported when it first runs."""
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -16,9 +17,15 @@ def is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 
+@functools.cache
+def _is_installed() -> bool:
+    """Looked up once: the search over the path takes 30 us, more than a small call of an op."""
+    return importlib.util.find_spec("triton") is not None
+
+
 def unavailable() -> str | None:
     """Why no Triton kernel can run on this machine, or None."""
-    if importlib.util.find_spec("triton") is None:
+    if not _is_installed():
         return "triton is not installed (`pip install editscore[gpu]`)"
     if not is_interpreted() and not torch.cuda.is_available():
         return "no CUDA device"
@@ -41,4 +48,4 @@ def candidate(op: str) -> Candidate:
         with torch.cuda.device_of(arguments[0]):  # triton launches on the current device, whichever the tensors are on
             return getattr(kernel(), op)(*arguments)
 
-    return Candidate("triton", unavailable, lambda *arguments: kernel().why_not(*arguments), run)
+    return Candidate("triton", unavailable, lambda *arguments: kernel().why_not(*arguments), run, is_interpreted)
