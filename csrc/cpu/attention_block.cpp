@@ -17,35 +17,28 @@ constexpr float kLog2E = 1.44269504088896340736f;
 constexpr double kLn2 = 0.69314718055994530942;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-void merge_into(const State& into, int row, const State& from, int from_row, int head_dim,
-                const AttentionTiles& tiles) {
-    if (from.sum[from_row] == 0) return;
-    float* out = into.out + row * into.out_stride;
-    const float* other = from.out + from_row * from.out_stride;
-    if (into.sum[row] == 0) {
-        std::memcpy(out, other, static_cast<size_t>(head_dim) * sizeof(float));
-        into.maximum[row] = from.maximum[from_row];
-        into.sum[row] = from.sum[from_row];
-        return;
+// Merges rows of `from` into those of `into`; `weights` is room for two floats per row.
+void merge_rows(const State& into, const State& from, int num_rows, int head_dim, const AttentionTiles& tiles,
+                float* weights) {
+    for (int r = 0; r < num_rows; ++r) {
+        const float top = std::max(into.maximum[r], from.maximum[r]);
+        weights[r] = into.maximum[r] - top;
+        weights[num_rows + r] = from.maximum[r] - top;
     }
-    const float top = from.maximum[from_row] > into.maximum[row] ? from.maximum[from_row] : into.maximum[row];
-    const float weight = exp2_nonpositive(into.maximum[row] - top);
-    const float other_weight = exp2_nonpositive(from.maximum[from_row] - top);
-    tiles.merge(out, other, weight, other_weight, head_dim);
-    into.sum[row] = into.sum[row] * weight + from.sum[from_row] * other_weight;
-    into.maximum[row] = top;
-}
-
-void store(const float* x, float factor, int64_t count, AttentionType type, void* to) {
-    if (type == AttentionType::kFloat32) {
-        for (int64_t d = 0; d < count; ++d) static_cast<float*>(to)[d] = x[d] * factor;
-        return;
-    }
-    uint16_t* half = static_cast<uint16_t*>(to);
-    if (type == AttentionType::kBfloat16) {
-        for (int64_t d = 0; d < count; ++d) half[d] = bfloat16_of(x[d] * factor);
-    } else {
-        for (int64_t d = 0; d < count; ++d) half[d] = half_of(x[d] * factor);
+    tiles.exp2(weights, 2 * num_rows);
+    for (int r = 0; r < num_rows; ++r) {
+        if (from.sum[r] == 0) continue;
+        float* out = into.out + r * into.out_stride;
+        const float* other = from.out + r * from.out_stride;
+        if (into.sum[r] == 0) {
+            std::memcpy(out, other, static_cast<size_t>(head_dim) * sizeof(float));
+            into.maximum[r] = from.maximum[r];
+            into.sum[r] = from.sum[r];
+            continue;
+        }
+        tiles.merge(out, other, weights[r], weights[num_rows + r], head_dim);
+        into.sum[r] = into.sum[r] * weights[r] + from.sum[r] * weights[num_rows + r];
+        into.maximum[r] = std::max(into.maximum[r], from.maximum[r]);
     }
 }
 
@@ -212,12 +205,14 @@ void BlockWorker::compute_chunk(int64_t chunk, const State& to) {
     const float scale = std::abs(p_.scale) * kLog2E;
     for (const Run& run : s_.runs) {
         const int64_t padded = leaf_tokens + own_pages_of(chunk, run) * kPageTokens;
+        const auto visible = [&](int r) { return within(chunk, s_.visible[static_cast<size_t>(r)]); };
         for (int r = run.begin; r < run.end; ++r) {
-            const int64_t visible = within(chunk, s_.visible[static_cast<size_t>(r)]);
-            float* row = scores_ + r * kPanelStride;
-            to.maximum[r] = tiles_.maximum(row, panel_step_, visible, scale);
+            to.maximum[r] = tiles_.maximum(scores_ + r * kPanelStride, panel_step_, visible(r), scale);
+        }
+        // Apart from the maxima, so that no row waits for its own.
+        for (int r = run.begin; r < run.end; ++r) {
             const float highest = std::max(to.maximum[r], std::numeric_limits<float>::lowest());
-            to.sum[r] = tiles_.weights(row, panel_step_, visible, padded, scale, highest);
+            to.sum[r] = tiles_.weights(scores_ + r * kPanelStride, panel_step_, visible(r), padded, scale, highest);
         }
     }
     compute_values(0, leaf_pages, 0, num_rows_, 0, true, to);
@@ -236,22 +231,28 @@ void BlockWorker::step(int64_t chunk, int64_t end, const State& to) {
 }
 
 State BlockWorker::running_state() {
-    float* sums = s_.sums.reserve(4 * int64_t{num_rows_});
+    float* sums = s_.sums.reserve(6 * int64_t{num_rows_});
+    merge_weights_ = sums + 4 * num_rows_;
     State state = {sums, sums + num_rows_, s_.running.reserve(int64_t{num_rows_} * kOutStride), kOutStride};
     std::fill_n(state.maximum, num_rows_, -kInfinity);
     std::fill_n(state.sum, num_rows_, 0.0f);
     return state;
 }
 
+State BlockWorker::of_chunk(const State& partials, int64_t chunk) const {
+    const int64_t first = chunk * num_rows_;
+    return {partials.maximum + first, partials.sum + first, partials.out + first * kOutStride, kOutStride};
+}
+
 void BlockWorker::run(int64_t begin, int64_t end) {
     load_query();
     list_pages(begin, &s_.pages_now);
     const State running = running_state();
-    const State of_chunk = {running.sum + num_rows_, running.sum + 2 * num_rows_,
-                            s_.chunk.reserve(int64_t{num_rows_} * kOutStride), kOutStride};
+    const State chunk_state = {running.sum + num_rows_, running.sum + 2 * num_rows_,
+                               s_.chunk.reserve(int64_t{num_rows_} * kOutStride), kOutStride};
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-        step(chunk, end, chunk == begin ? running : of_chunk);
-        for (int r = 0; r < num_rows_ && chunk > begin; ++r) merge_into(running, r, of_chunk, r, head_dim_, tiles_);
+        step(chunk, end, chunk == begin ? running : chunk_state);
+        if (chunk > begin) merge_rows(running, chunk_state, num_rows_, head_dim_, tiles_, merge_weights_);
     }
     finish(running);
 }
@@ -260,16 +261,14 @@ void BlockWorker::run_apart(int64_t begin, int64_t end, const State& partials) {
     load_query();
     list_pages(begin, &s_.pages_now);
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-        const int64_t first = chunk * num_rows_;
-        step(chunk, end,
-             {partials.maximum + first, partials.sum + first, partials.out + first * kOutStride, kOutStride});
+        step(chunk, end, of_chunk(partials, chunk));
     }
 }
 
 void BlockWorker::merge(const State& partials) {
     const State running = running_state();
     for (int32_t chunk = 0; chunk < block_.num_chunks; ++chunk) {
-        for (int r = 0; r < num_rows_; ++r) merge_into(running, r, partials, chunk * num_rows_ + r, head_dim_, tiles_);
+        merge_rows(running, of_chunk(partials, chunk), num_rows_, head_dim_, tiles_, merge_weights_);
     }
     finish(running);
 }
@@ -285,7 +284,7 @@ void BlockWorker::finish(const State& state) {
         if (is_empty) {
             std::memset(out, 0, static_cast<size_t>(head_dim_ * element_bytes_));
         } else {
-            store(state.out + r * state.out_stride, 1.0f / state.sum[r], head_dim_, p_.type, out);
+            tiles_.store(state.out + r * state.out_stride, 1.0f / state.sum[r], head_dim_, p_.type, out);
         }
     }
 }

@@ -94,6 +94,8 @@ class BlockWorker {
     int64_t within(int64_t chunk, int64_t length) const;
     void finish(const State& state);
     State running_state();
+    // The results of one chunk among those of all chunks.
+    State of_chunk(const State& partials, int64_t chunk) const;
 
     PageAddress address_of(int64_t page) const {
         const int64_t offset = (page * p_.num_kv_heads + block_.kv_head) * page_bytes_;
@@ -117,6 +119,7 @@ class BlockWorker {
     float* query_ = nullptr;
     float* scores_ = nullptr;
     float* pages_ = nullptr;
+    float* merge_weights_ = nullptr;
 };
 
 }  // namespace editscore

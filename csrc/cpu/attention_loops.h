@@ -110,6 +110,19 @@ EDITSCORE_INLINE uint16_t half_of(float x) {
     return static_cast<uint16_t>(sign | (magnitude > 0x7F800000u ? 0x7E00u : finite));
 }
 
+EDITSCORE_INLINE void store_body(const float* x, float factor, int count, AttentionType type, void* to) {
+    if (type == AttentionType::kFloat32) {
+        for (int d = 0; d < count; ++d) static_cast<float*>(to)[d] = x[d] * factor;
+        return;
+    }
+    uint16_t* half = static_cast<uint16_t*>(to);
+    if (type == AttentionType::kBfloat16) {
+        for (int d = 0; d < count; ++d) half[d] = bfloat16_of(x[d] * factor);
+    } else {
+        for (int d = 0; d < count; ++d) half[d] = half_of(x[d] * factor);
+    }
+}
+
 EDITSCORE_INLINE void split_bfloat16_body(const uint32_t* pairs, int rows, int length, float* out) {
     for (int i = 0; i < rows; ++i, pairs += length, out += 2 * length) {
         for (int j = 0; j < length; ++j) out[j] = bits_of<float>(pairs[j] << 16);
@@ -124,7 +137,14 @@ EDITSCORE_INLINE void split_float16_body(const uint32_t* pairs, int rows, int le
     }
 }
 
-// The five functions of a set that are made of the loops above.
+// The functions of a set that are made of the loops above.
+#define EDITSCORE_ATTENTION_ENDS(TARGET)                                                       \
+    TARGET void exp2(float* x, int count) {                                                    \
+        for (int i = 0; i < count; ++i) x[i] = exp2_nonpositive(x[i]);                         \
+    }                                                                                          \
+    TARGET void store(const float* x, float factor, int count, AttentionType type, void* to) { \
+        store_body(x, factor, count, type, to);                                                \
+    }
 #define EDITSCORE_ATTENTION_SPLITS(TARGET)                                                \
     TARGET void split_bfloat16(const uint32_t* pairs, int rows, int length, float* out) { \
         split_bfloat16_body(pairs, rows, length, out);                                    \

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "editscore/instruction_set.h"
+#include "editscore/shared_prefix_attention.h"
 
 namespace editscore {
 
@@ -62,8 +63,12 @@ struct AttentionTiles {
     // Replaces s by 2^(scale s - maximum), by exactly 0 from token `visible` on to `padded`, in place (floats, or pairs
     // of bfloat16 in the front half of each panel's row). Returns the sum, by lanes t % 16, then a fixed tree.
     float (*weights)(float* row, int64_t panel_step, int64_t visible, int64_t padded, float scale, float maximum);
+    // x = 2^x for x <= 0, as in `exp2_nonpositive`.
+    void (*exp2)(float* x, int count);
     // into = into * weight_into + from * weight_from.
     void (*merge)(float* into, const float* from, float weight_into, float weight_from, int count);
+    // to = x * factor, rounded to the type.
+    void (*store)(const float* x, float factor, int count, AttentionType type, void* to);
     // Pairs [rows][length] of 16-bit numbers into floats [2 rows][length].
     void (*split_bfloat16)(const uint32_t* pairs, int rows, int length, float* out);
     void (*split_float16)(const uint32_t* pairs, int rows, int length, float* out);

@@ -106,6 +106,7 @@ void values(const ValuesTask& task) {
 
 EDITSCORE_ATTENTION_SPLITS(EDITSCORE_TARGET)
 EDITSCORE_ATTENTION_ROWS(EDITSCORE_TARGET)
+EDITSCORE_ATTENTION_ENDS(EDITSCORE_TARGET)
 
 }  // namespace
 
@@ -116,7 +117,9 @@ const AttentionTiles kAttentionAvx2 = {
     .values = values,
     .maximum = maximum,
     .weights = weights,
+    .exp2 = exp2,
     .merge = merge,
+    .store = store,
     .split_bfloat16 = split_bfloat16,
     .split_float16 = split_float16,
 };

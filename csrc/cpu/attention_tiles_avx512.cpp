@@ -139,6 +139,7 @@ EDITSCORE_AVX512 float weights(float* row, int64_t panel_step, int64_t visible, 
 }
 
 EDITSCORE_ATTENTION_SPLITS(EDITSCORE_AVX512)
+EDITSCORE_ATTENTION_ENDS(EDITSCORE_AVX512)
 
 }  // namespace
 
@@ -149,7 +150,9 @@ const AttentionTiles kAttentionAvx512 = {
     .values = values,
     .maximum = maximum_avx512,
     .weights = weights,
+    .exp2 = exp2,
     .merge = merge_avx512,
+    .store = store,
     .split_bfloat16 = split_bfloat16,
     .split_float16 = split_float16,
 };

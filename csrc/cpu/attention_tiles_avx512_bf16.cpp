@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "attention_loops.h"
 #include "attention_rows_avx512.h"  // and the intrinsics
 #include "attention_tiles.h"
 
@@ -149,6 +150,8 @@ EDITSCORE_TARGET float weights(float* row, int64_t panel_step, int64_t visible, 
     return sum_lanes_avx512(sum);
 }
 
+EDITSCORE_ATTENTION_ENDS(EDITSCORE_TARGET)
+
 }  // namespace
 
 const AttentionTiles kAttentionAvx512Bf16 = {
@@ -158,7 +161,9 @@ const AttentionTiles kAttentionAvx512Bf16 = {
     .values = values,
     .maximum = maximum_avx512,
     .weights = weights,
+    .exp2 = exp2,
     .merge = merge_avx512,
+    .store = store,
     .split_bfloat16 = nullptr,
     .split_float16 = nullptr,
 };

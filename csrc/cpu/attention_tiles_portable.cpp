@@ -65,6 +65,7 @@ void values(const ValuesTask& task) {
 
 EDITSCORE_ATTENTION_SPLITS()
 EDITSCORE_ATTENTION_ROWS()
+EDITSCORE_ATTENTION_ENDS()
 
 }  // namespace
 
@@ -75,7 +76,9 @@ const AttentionTiles kAttentionPortable = {
     .values = values,
     .maximum = maximum,
     .weights = weights,
+    .exp2 = exp2,
     .merge = merge,
+    .store = store,
     .split_bfloat16 = split_bfloat16,
     .split_float16 = split_float16,
 };
