@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from editscore_kernels import build_info, explain, instruction_sets, shared_prefix_attention, use_instruction_set
+from editscore_kernels import PreparedAttention, build_info, explain, instruction_sets, use_instruction_set
 from editscore_kernels.shared_prefix_attention import CHUNK_TOKENS
 from torch import Tensor
 
@@ -48,27 +48,26 @@ def chosen_backend(device: str) -> str:
     return next(name for name, answer in explain(NAME) if answer == "yes" and name in fits)
 
 
-def ours(inputs: Inputs, backend: str, *, is_shared: bool = True) -> Tensor:
-    """The op's output [R, Hq, D]."""
+def ours(inputs: Inputs, backend: str, *, is_shared: bool = True) -> Callable[[], Tensor]:
+    """The op's output [R, Hq, D], prepared as the engine does for the layers of a step."""
     tables = inputs.shared if is_shared else inputs.unshared
-    pages = (inputs.store.k[0], inputs.store.v[0])
-    return shared_prefix_attention(inputs.q, *pages, tables, layout=inputs.store.layout, backend=backend).out  # type: ignore[arg-type]
+    attention = PreparedAttention(tables, layout=inputs.store.layout, backend=backend)  # type: ignore[arg-type]
+    return lambda: attention(inputs.q, inputs.store.k[0], inputs.store.v[0]).out
 
 
 def compiled(inputs: Inputs, chunk_tokens: int) -> Callable[[], Tensor]:
     """The C++ kernel below the op, with chunks of so many tokens."""
-    from editscore_kernels._native_attention import shared_prefix_attention as kernel
+    from editscore_kernels._native_attention import BoundAttention
 
-    tables = inputs.shared.tensors(inputs.q.device)
-    arguments = (inputs.q, inputs.store.k[0], inputs.store.v[0], tables, inputs.dense.scale, inputs.store.layout, 0)
-    return lambda: kernel(*arguments, chunk_tokens=chunk_tokens)[0]
+    bound = BoundAttention(inputs.shared.tensors(inputs.q.device), inputs.dense.scale, 0, chunk_tokens=chunk_tokens)
+    return lambda: bound(inputs.q, inputs.store.k[0], inputs.store.v[0])[0]
 
 
 def subjects_of(inputs: Inputs, backend: str) -> dict[str, Callable[[], Tensor]]:
     """Everything that computes this attention: the op, the op held back in two ways, the compositions of torch."""
-    found: dict[str, Callable[[], Tensor]] = {backend: lambda: ours(inputs, backend)}
+    found: dict[str, Callable[[], Tensor]] = {backend: ours(inputs, backend)}
     if len(inputs.shared.leaf_lengths) < len(inputs.q):
-        found["no_sharing"] = lambda: ours(inputs, backend, is_shared=False)
+        found["no_sharing"] = ours(inputs, backend, is_shared=False)
     if backend == "cpu":
         found |= {"canonical_chunks": compiled(inputs, CHUNK_TOKENS), "one_chunk": compiled(inputs, LONGEST_PATH)}
     return found | {name: (lambda run=run: run(inputs.dense)) for name, run in COMPOSITIONS.items()}  # type: ignore[misc]
@@ -76,7 +75,7 @@ def subjects_of(inputs: Inputs, backend: str) -> dict[str, Callable[[], Tensor]]
 
 def check(shape: Shape, inputs: Inputs, subjects: dict[str, Callable[[], Tensor]]) -> None:
     """Every subject equals the reference."""
-    expected = ours(inputs, "reference").float()
+    expected = ours(inputs, "reference")().float()
     for name, run in subjects.items():
         worst = float((run().float() - expected).abs().max())
         if not worst <= TOLERANCE[shape.dtype]:

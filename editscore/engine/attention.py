@@ -11,7 +11,7 @@ from editscore_kernels import instruction_set
 from editscore_kernels.append_kv import append_kv
 from editscore_kernels.kv import KVStore
 from editscore_kernels.page_tables import PageTables
-from editscore_kernels.shared_prefix_attention import BAD_TABLE, TABLE, shared_prefix_attention
+from editscore_kernels.shared_prefix_attention import BAD_TABLE, TABLE, PreparedAttention
 from torch import Tensor
 
 from editscore.models.vlm import VisionLanguageModel
@@ -21,14 +21,18 @@ class PagedAttention:
     """The `attend` of one call: all layers share the tables of pages and the slots that new tokens are written to."""
 
     def __init__(self, store: KVStore, tables: PageTables, slots: Tensor) -> None:
-        self._store, self._tables, self._slots = store, tables.tensors(slots.device), slots
+        self._store, self._tables, self._slots = store, tables, slots
+        self._attention: PreparedAttention | None = None
+        self._scale = 0.0
         self._statuses: list[Tensor] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """q [N, Hq, D], k and v [N, Hkv, D] of one layer; returns [N, Hq, D]."""
         k_pages, v_pages, layout = self._store.k[layer], self._store.v[layer], self._store.layout
         append_kv(k, v, k_pages, v_pages, self._slots, layout=layout)
-        attended = shared_prefix_attention(q, k_pages, v_pages, self._tables, scale=scale, layout=layout)
+        if self._attention is None or scale != self._scale:  # the same for all layers of every family so far
+            self._attention, self._scale = PreparedAttention(self._tables, scale=scale, layout=layout), scale
+        attended = self._attention(q, k_pages, v_pages)
         self._statuses.append(attended.status)
         return attended.out
 

@@ -4,7 +4,7 @@ from editscore_kernels._dispatch import OPS, Backend, BackendChoice, BackendErro
 from editscore_kernels._native import build_info, instruction_set, instruction_sets, use_instruction_set
 from editscore_kernels.append_kv import append_kv
 from editscore_kernels.sample_tokens import SampledTokens, sample_tokens
-from editscore_kernels.shared_prefix_attention import Attended, shared_prefix_attention
+from editscore_kernels.shared_prefix_attention import Attended, PreparedAttention, shared_prefix_attention
 
 __all__ = [
     "OPS",
@@ -12,6 +12,7 @@ __all__ = [
     "Backend",
     "BackendChoice",
     "BackendError",
+    "PreparedAttention",
     "SampledTokens",
     "append_kv",
     "build_info",

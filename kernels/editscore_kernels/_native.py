@@ -98,7 +98,7 @@ def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:
 
 def checked_address(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
     """The address of a contiguous CPU tensor of exactly this dtype and shape."""
-    if tensor.device.type != "cpu" or tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
+    if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu or not tensor.is_contiguous():
         raise ValueError(f"{name}: expected a contiguous CPU tensor {list(shape)} of {dtype}, got {list(tensor.shape)} of {tensor.dtype}")
     return tensor.data_ptr()
 

@@ -36,16 +36,58 @@ def _refuse(reason: str | None, name: str) -> None:
         raise ValueError(f"{name}: {reason}")
 
 
-def _addresses(tables: TableTensors, num_rows: int) -> list[int]:
-    """The eight tables as contiguous int32 CPU tensors whose sizes agree."""
+def _table_arguments(tables: TableTensors, num_rows: int) -> tuple[int, ...]:
+    """Addresses of the eight tables, contiguous int32 CPU tensors whose sizes agree, and their sizes."""
     leaf_pages, _, own_pages, _, _, _, group_rows, group_starts = tables
-    if leaf_pages.ndim != 2 or own_pages.ndim != 2 or group_rows.ndim != 1 or group_starts.ndim != 1 or not len(group_starts):
+    if leaf_pages.ndim != 2 or own_pages.ndim != 2 or group_rows.ndim != 1 or group_starts.ndim != 1 or not group_starts.shape[0]:
         raise ValueError("tables: expected leaf_pages [L, Wl], own_pages [S, Ws], group_rows [n], group_starts [groups + 1]")
-    num_leaves, num_seqs = (len(leaf_pages),), (len(own_pages),)
+    num_leaves, num_seqs = (leaf_pages.shape[0],), (own_pages.shape[0],)
     rows = (num_rows,)
-    shapes = (tuple(leaf_pages.shape), num_leaves, tuple(own_pages.shape), num_seqs, rows, rows, group_rows.shape, group_starts.shape)
+    shapes = (leaf_pages.shape, num_leaves, own_pages.shape, num_seqs, rows, rows, group_rows.shape, group_starts.shape)
     check = _native.checked_address
-    return [check(name, table, torch.int32, shape) for name, table, shape in zip(tables._fields, tables, shapes, strict=True)]
+    addresses = (check(name, table, torch.int32, shape) for name, table, shape in zip(tables._fields, tables, shapes, strict=True))
+    return (*addresses, *leaf_pages.shape, *own_pages.shape, group_rows.shape[0], group_starts.shape[0] - 1)
+
+
+class BoundAttention:
+    """`shared_prefix_attention` in C++ over tables whose addresses were checked once; they are kept alive."""
+
+    def __init__(self, tables: TableTensors, scale: float, num_splits: int, *, chunk_tokens: int = CHUNK_TOKENS) -> None:
+        if chunk_tokens <= 0 or chunk_tokens % CHUNK_TOKENS:
+            raise ValueError(f"chunk_tokens: {chunk_tokens} is not a multiple of {CHUNK_TOKENS}")
+        self._tables, self._num_rows = tables, tables.row_seq.shape[0]
+        self._table_arguments = _table_arguments(tables, self._num_rows)
+        self._settings = (scale, num_splits, chunk_tokens)
+        self._call = _native.module().shared_prefix_attention_cpu
+
+    def __call__(self, q: Tensor, k_pages: Tensor, v_pages: Tensor) -> Result:
+        """q [R, Hq, D] and packed pages [P, Hkv, 16, D]; results as the op's."""
+        q = q if q.stride(2) == 1 else q.contiguous()
+        num_rows, num_heads, head_dim = q.shape
+        if num_rows != self._num_rows or not q.is_cpu:
+            raise ValueError(f"q: expected {self._num_rows} rows on the CPU, got {num_rows} on {q.device}")
+        page_shape = num_pages, num_kv_heads, _, _ = (*k_pages.shape[:2], PAGE_TOKENS, head_dim)
+        out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty((num_rows, num_heads), dtype=torch.float32)
+        self._call(
+            TYPES[q.dtype],
+            q.data_ptr(),
+            _native.checked_address("k_pages", k_pages, q.dtype, page_shape),
+            _native.checked_address("v_pages", v_pages, q.dtype, page_shape),
+            num_rows,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            num_pages,
+            q.stride(0),
+            q.stride(1),
+            *self._table_arguments,
+            *self._settings,
+            out.data_ptr(),
+            lse.data_ptr(),
+            torch.get_num_threads(),
+            _native.set_number(),
+        )
+        return out, lse, torch.zeros(num_rows, dtype=torch.int32)
 
 
 def shared_prefix_attention(
@@ -66,38 +108,7 @@ def shared_prefix_attention(
     Raises ValueError naming the table that names what is not there.
     """
     _refuse(_native.unavailable() or shared_prefix_attention_why_not(q, k_pages, v_pages, tables, scale, layout, num_splits), "q")
-    if chunk_tokens <= 0 or chunk_tokens % CHUNK_TOKENS:
-        raise ValueError(f"chunk_tokens: {chunk_tokens} is not a multiple of {CHUNK_TOKENS}")
-    q = q if q.stride(2) == 1 else q.contiguous()
-    num_rows, num_heads, head_dim = q.shape
-    page_shape = num_pages, num_kv_heads, _, _ = (*k_pages.shape[:2], PAGE_TOKENS, head_dim)
-    out, lse = torch.empty((num_rows, num_heads, head_dim), dtype=q.dtype), torch.empty((num_rows, num_heads), dtype=torch.float32)
-    _native.module().shared_prefix_attention_cpu(
-        TYPES[q.dtype],
-        q.data_ptr(),
-        _native.checked_address("k_pages", k_pages, q.dtype, page_shape),
-        _native.checked_address("v_pages", v_pages, q.dtype, page_shape),
-        num_rows,
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        num_pages,
-        q.stride(0),
-        q.stride(1),
-        *_addresses(tables, num_rows),
-        *tables.leaf_pages.shape,
-        *tables.own_pages.shape,
-        len(tables.group_rows),
-        len(tables.group_starts) - 1,
-        scale,
-        num_splits,
-        chunk_tokens,
-        out.data_ptr(),
-        lse.data_ptr(),
-        torch.get_num_threads(),
-        _native.set_number(),
-    )
-    return out, lse, torch.zeros(num_rows, dtype=torch.int32)
+    return BoundAttention(tables, scale, num_splits, chunk_tokens=chunk_tokens)(q, k_pages, v_pages)
 
 
 def append_kv_why_not(k: Tensor, v: Tensor, k_pages: Tensor, v_pages: Tensor, slots: Tensor, layout: str) -> str | None:

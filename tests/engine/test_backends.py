@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 from edit_requests import edit_request
-from editscore_kernels import explain, instruction_sets, shared_prefix_attention, use_backend, use_instruction_set
+from editscore_kernels import PreparedAttention, explain, instruction_sets, use_backend, use_instruction_set
 from editscore_kernels.kv import KVStore
 
 from editscore.engine import Engine, EngineConfig, attention, runner
@@ -39,7 +39,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     with ExitStack() as stack:
         if instruction_set:
             stack.enter_context(use_instruction_set(instruction_set))
-        monkeypatch.setattr(attention, "shared_prefix_attention", functools.partial(shared_prefix_attention, backend=name))
+        monkeypatch.setattr(attention, "PreparedAttention", functools.partial(PreparedAttention, backend=name))
         yield request.param
 
 
@@ -54,7 +54,7 @@ def test_greedy_tokens_are_the_same_on_every_backend(backend: str, model: Vision
     requests = [edit_request(i, sampling=greedy, answer=(Text(6),) if i % 2 else None) for i in range(4)]
     found = run(model, requests)
     with use_backend("reference"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "shared_prefix_attention", functools.partial(shared_prefix_attention, backend="reference"))
+        patch.setattr(attention, "PreparedAttention", functools.partial(PreparedAttention, backend="reference"))
         expected = run(model, requests)
     assert [completion.text for completion in found] == [completion.text for completion in expected]
     assert len({completion.text for completion in found}) > 2, "constant answers would prove nothing"
@@ -72,9 +72,9 @@ def test_64_rows_in_any_order_and_for_any_split(backend: str, qwen2_5: VisionLan
     shuffled = run(qwen2_5, [requests[i] for i in order])
     assert [shuffled[4 * order.index(i) + k] for i in range(16) for k in range(4)] == together
     assert run(qwen2_5, [requests[5]]) == together[20:24]
-    chosen = attention.shared_prefix_attention
+    chosen = attention.PreparedAttention
     for num_splits in (1, 2, 7):
-        monkeypatch.setattr(attention, "shared_prefix_attention", functools.partial(chosen, num_splits=num_splits))
+        monkeypatch.setattr(attention, "PreparedAttention", functools.partial(chosen, num_splits=num_splits))
         assert run(qwen2_5, requests) == together
 
 
