@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads: waiting ones sleep, as in the command
+# Before torch starts its threads: waiting ones spin a little, then sleep, as in the command.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import editscore
 from editscore.data import atomic_write, to_image

@@ -52,8 +52,10 @@ app.command("editscore.cli.doctor:doctor", name="doctor", help="Versions, device
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command (of `sys.argv` by default) and return its exit code; errors are plain lines on stderr."""
     # Before torch starts its threads: threads that spin while they wait made a run 15 times slower beside a busy neighbour
-    # (126 s against 8 s for the demo's 38 edits, two cores at load 6).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # (126 s against 8 s for the demo's 38 edits, two cores at load 6), and threads that sleep at once make small kernels half as fast
+    # (attention of one prompt on two threads: 121 us, with 50 us of spinning 69). So they spin a little, then sleep.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="5000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" and the command goes on
