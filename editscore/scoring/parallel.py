@@ -46,8 +46,9 @@ class _Call:
 class ParallelEngine:
     """An engine (see `EngineLike`) for each of `specs`, in a process of its own. Not for use by several threads at once.
 
-    When a process dies, its requests move to the others, each request once; one whose second process dies, too, may be the reason
-    and comes back failed, as does everything once no process is left. Raises InvalidInputError as an engine in this process would.
+    `processes` are in the order of the specifications, dead ones too. When one dies, its requests move to the others, each request
+    once; one whose second process dies, too, may be the reason and comes back failed, as does everything once no process is left.
+    Raises InvalidInputError as an engine in this process would.
     """
 
     def __init__(self, specs: Sequence[EngineSpec], command: Sequence[str] = COMMAND) -> None:
@@ -58,23 +59,18 @@ class ParallelEngine:
         self._fault: EngineProcessError | None = None
         self._last_words = "the engine is closed"
         self._identity: dict[str, str] = {}
-        self._processes: list[EngineProcess] = []
-        self._end = weakref.finalize(self, _close_all, self._processes)  # also at the interpreter's end, and without close()
+        self.processes: list[EngineProcess] = []
+        self._end = weakref.finalize(self, _close_all, self.processes)  # also at the interpreter's end, and without close()
         try:
             for number, spec in enumerate(specs):
                 label = f"{spec.device} (process {number + 1} of {len(specs)})"
                 threads = share_of_cores(len(specs))
-                self._processes.append(EngineProcess(number, label, self._events, threads=threads, command=command))
-                self._processes[-1].send(Start(spec))
+                self.processes.append(EngineProcess(number, label, self._events, threads=threads, command=command))
+                self.processes[-1].send(Start(spec))
             self._identity = self._await_identity()
         except BaseException:
             self.close()
             raise
-
-    @property
-    def num_processes(self) -> int:
-        """As many as specifications, dead ones too."""
-        return len(self._processes)
 
     # The engine's methods.
 
@@ -136,7 +132,7 @@ class ParallelEngine:
 
     @property
     def _alive(self) -> list[EngineProcess]:
-        return [process for process in self._processes if process.is_alive]
+        return [process for process in self.processes if process.is_alive]
 
     def _send(self, job: int, request: Request, passes: set[int], *, has_moved: bool = False) -> None:
         ask = Ask.of(job, request)
@@ -162,7 +158,7 @@ class ParallelEngine:
             pass
 
     def _take(self, number: int, said: FromEngine | str) -> None:
-        process = self._processes[number]
+        process = self.processes[number]
         if isinstance(said, Answers):
             for job, completion in said.passes:
                 self._deliver(process, job, completion)
@@ -195,7 +191,8 @@ class ParallelEngine:
 
     def _await_identity(self) -> dict[str, str]:
         """What every process runs; empty if none is left. Raises for what one refused, and if two differ."""
-        found = {process: said.identity for process, said in self._await(Ready).items() if isinstance(said, Ready)}
+        answers = self._await(Ready)
+        found = {process: said.identity for process in self._alive if isinstance(said := answers[process], Ready)}
         first = next(iter(found), None)
         for process, identity in found.items():
             if first is not None and identity != found[first]:
@@ -208,7 +205,7 @@ class ParallelEngine:
         answers: dict[EngineProcess, FromEngine] = {}
         while any(process not in answers for process in self._alive):
             number, said = self._events.get()
-            process = self._processes[number]
+            process = self.processes[number]
             if isinstance(said, Refused):
                 raise InvalidInputError(said.field, said.message) if said.field else EngineProcessError(f"{process.label}: {said.message}")
             if isinstance(said, kind):
@@ -225,8 +222,13 @@ class ParallelScorer(LocalScorer):
     def __init__(
         self, engine: ParallelEngine, judge: Judge, *, cache: ResultCache | None = None, seed: int = 42, max_active: int = MAX_ACTIVE
     ) -> None:
-        super().__init__(engine, judge, cache=cache, seed=seed, max_active=max_active * engine.num_processes, reload=engine.wake)
+        super().__init__(engine, judge, cache=cache, seed=seed, max_active=max_active * len(engine.processes), reload=engine.wake)
         self._spread = engine
+
+    @property
+    def processes(self) -> list[EngineProcess]:
+        """The engines' processes in the order of the devices; `is_alive` says which are left."""
+        return self._spread.processes
 
     def sleep(self) -> None:
         """Finish what was submitted, then let every process drop its model. `wake` undoes it."""

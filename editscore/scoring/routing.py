@@ -45,7 +45,14 @@ _Place = TypeVar("_Place", bound=Place)
 
 
 def choose(places: Iterable[_Place], images: Sequence[str]) -> _Place:
-    """The place for a request. Its first image that is anywhere decides: the source, or for a question without one the edited image."""
+    """The place for a request. Its first image that is anywhere decides: the source, or for a question without one the edited image.
+
+    A request whose images are all in one place moves only at twice the limit, so that both questions about a candidate stay together.
+    """
     places = list(places)
     known = next((image for image in images if any(image in place.images for place in places)), None)
-    return min(places, key=lambda place: place.num_passes + (MOVE_PASSES if known is not None and known not in place.images else 0))
+    if known is None:
+        return min(places, key=lambda place: place.num_passes)
+    is_whole = any(all(image in place.images for image in images) for place in places)
+    limit = MOVE_PASSES * (2 if is_whole else 1)
+    return min(places, key=lambda place: place.num_passes + (0 if known in place.images else limit))

@@ -206,16 +206,21 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def main() -> None:
-    """Serve on stdin and stdout, out of the way of libraries: what they print goes to stderr, what they read is empty."""
+def own_streams() -> tuple[BinaryIO, BinaryIO]:
+    """stdin and stdout, out of the way of libraries: what they print goes to stderr from now on, what they read is empty."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    return source, sink
+
+
+def main() -> None:
+    """The process's whole life."""
+    streams = own_streams()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # several bars would write over each other
-    serve(source, sink)
+    serve(*streams)
 
 
 if __name__ == "__main__":
