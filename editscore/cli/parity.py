@@ -70,4 +70,4 @@ def _verdict(report: ParityReport) -> str:
         return f"\nFAILED: {len(failed)} of {len(report.comparisons)} prompts differ from transformers by more than the limit, or otherwise"
     worst: Comparison = max(report.comparisons, key=lambda row: row.difference)
     tokens = "; all greedy tokens are the same" if all(row.num_same_tokens == row.num_tokens for row in report.comparisons) else ""
-    return f"\npassed: no logit differs by more than {worst.difference:.1e} from transformers{tokens}"
+    return f"\npassed: no logit differs by more than {worst.difference:.1e} from transformers in float32{tokens}"
