@@ -90,7 +90,22 @@ def models() -> dict[str, str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cached = _cached_checkpoints(Path(HF_HUB_CACHE))
-    return {**found, **(cached or {"hub cache": f"no Qwen-VL checkpoint in {HF_HUB_CACHE}"}), "result cache": _result_cache()}
+    return {
+        **found,
+        **(cached or {"hub cache": f"no Qwen-VL checkpoint in {HF_HUB_CACHE}"}),
+        "published prompts": _prompts(),
+        "result cache": _result_cache(),
+    }
+
+
+def _prompts() -> str:
+    from editscore.judges import PUBLISHED_SETS, find_prompts, prompts_file
+
+    try:
+        find_prompts(PUBLISHED_SETS[0])
+    except InvalidInputError as error:
+        return f"no: {str(error).removeprefix(f'{error.field}: ')}"
+    return f"in {prompts_file()}"
 
 
 def _result_cache() -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from editscore import load
 from editscore.cli import main
+from editscore.cli.checkup import models
 from editscore.judges import PointwiseJudge, pulled
 from editscore.models.vlm import load_model
 from editscore.types import EditSample, Image, Status
@@ -55,6 +56,12 @@ def test_what_was_pulled_is_printed_and_kept(wheel: Path, how: str, capsys: pyte
     assert ("asking pip for editscore==0.2" in err) == (how == "pip")
     assert str(pulled.prompts_file()) in out
     assert json.loads(pulled.prompts_file().read_text("utf-8"))["texts"] == STAND_INS.TEXTS
+
+
+def test_the_doctor_says_whether_they_are_there(wheel: Path) -> None:
+    assert models()["published prompts"].endswith("type: editscore pull prompts")
+    assert main(["pull", "prompts"]) == 0
+    assert models()["published prompts"] == f"in {pulled.prompts_file()}"
 
 
 def test_a_version_is_asked_for(wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:
