@@ -56,7 +56,7 @@ class ParallelEngine:
         self._calls: dict[int, _Call] = {}
         self._next_id = 0
         self._ready: list[tuple[int, Completion]] = []
-        self._fault: EngineProcessError | None = None
+        self._stumbled: list[tuple[str, Stumbled]] = []
         self._last_words = "the engine is closed"
         self._identity: dict[str, str] = {}
         self.processes: list[EngineProcess] = []
@@ -92,13 +92,14 @@ class ParallelEngine:
     def step(self) -> list[tuple[int, Completion]]:
         """The passes that ended since the last step; waits a little for the first. Raises EngineProcessError when a step failed in
         a process, after the passes that ended before are delivered."""
-        self._hear(0.0 if self._ready or self._fault else STEP_S)
+        self._hear(0.0 if self._ready or self._stumbled else STEP_S)
         if self._ready:
             ready, self._ready = self._ready, []
             return ready
-        if self._fault is not None:
-            fault, self._fault = self._fault, None
-            raise fault
+        stumbled, self._stumbled = self._stumbled, []
+        for label, said in stumbled:
+            if any(job in self._calls for job in said.jobs):  # else nobody waits for them any more, and who does is not to blame
+                raise EngineProcessError(f"{label}: {said.message}")
         return []
 
     def cancel(self, job_id: int, /) -> None:
@@ -163,7 +164,7 @@ class ParallelEngine:
             for job, completion in said.passes:
                 self._deliver(process, job, completion)
         elif isinstance(said, Stumbled):
-            self._fault = EngineProcessError(f"{process.label}: {said.message}")
+            self._stumbled.append((process.label, said))
         elif isinstance(said, str) and process.is_alive:
             self._move_calls(process, process.bury(said))
 
@@ -208,11 +209,11 @@ class ParallelEngine:
             process = self.processes[number]
             if isinstance(said, Refused):
                 raise InvalidInputError(said.field, said.message) if said.field else EngineProcessError(f"{process.label}: {said.message}")
+            if isinstance(said, str) and not self._identity:
+                raise EngineProcessError(process.bury(said))
             if isinstance(said, kind):
                 answers[process] = said
             self._take(number, said)
-            if isinstance(said, str) and not self._identity:
-                raise EngineProcessError(self._last_words)
         return answers
 
 

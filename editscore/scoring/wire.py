@@ -116,9 +116,10 @@ class Answers(msgspec.Struct, frozen=True, tag="answers"):
 
 
 class Stumbled(msgspec.Struct, frozen=True, tag="stumbled"):
-    """A step raised; every request that was under way is dropped."""
+    """A step raised; the requests that were under way are dropped."""
 
     message: str
+    jobs: tuple[JobId, ...]
 
 
 ToEngine = Start | Picture | Forget | Ask | Cancel | Sleep | Wake

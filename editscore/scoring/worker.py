@@ -94,8 +94,9 @@ class Worker:
             delivered = self._engine.step()
         except Exception as error:
             _log.exception("a step of the engine failed")
+            dropped = tuple(job.number for job in self._jobs.values())
             self._cancel(list(self._jobs))
-            self._say(Stumbled(_words(error)))
+            self._say(Stumbled(_words(error), dropped))
             self._check_context()
             return
         passes = [(self._jobs[engine_id].number, completion) for engine_id, completion in delivered if engine_id in self._jobs]
@@ -138,6 +139,7 @@ class Worker:
 
     def _sleep(self) -> None:
         self._engine = None
+        self._jobs.clear()
         gc.collect()
         if self._is_on_cuda:
             import torch

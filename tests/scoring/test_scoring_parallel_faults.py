@@ -21,7 +21,7 @@ from editscore.judges import PointwiseJudge
 from editscore.scoring import LocalScorer, ResultCache
 from editscore.scoring.engines import EngineSpec
 from editscore.scoring.parallel import EngineProcessError, ParallelEngine, ParallelScorer
-from editscore.types import EditSample, InvalidInputError, Score, Status
+from editscore.types import EditSample, InvalidInputError, Request, Score, Status
 
 
 def scorer(*models: str, device: str = "cpu", **options: Any) -> ParallelScorer:
@@ -111,6 +111,31 @@ def test_a_step_that_fails_costs_only_the_sample_at_fault_and_a_refusal_too() ->
             assert scores[4].status is Status.ERROR and says in scores[4].message
         assert judge.score(edits, passes=2) == expected
         assert all(process.is_alive and process.num_passes == 0 and not process.images for process in judge.processes)
+
+
+def test_steps_that_fail_in_both_processes_at_once_leave_nobody_waiting() -> None:
+    edits = [told(sample, "stumble") for sample in samples(6)]
+    with scorer("slow", "slow") as judge:
+        assert [score.status for score in judge.score(edits)] == [Status.ERROR] * 6
+        assert judge.score(samples(3)) == in_one_process(samples(3))
+
+
+def test_a_step_that_failed_for_a_cancelled_request_is_not_blamed_on_the_next() -> None:
+    bad, good = (request_of(sample) for sample in (told(samples(1)[0], "stumble"), samples(1)[0]))
+    engine = ParallelEngine([EngineSpec("fake")], COMMAND)
+    engine.cancel(engine.add(bad))
+    job = engine.add(bad)
+    time.sleep(0.3)  # by now the step has failed, and nobody has heard of it
+    engine.cancel(job)
+    job, passes = engine.add(good), []
+    while len(passes) < good.num_passes:
+        passes += engine.step()
+    assert {number for number, _ in passes} == {job}
+    engine.close()
+
+
+def request_of(sample: EditSample) -> Request:
+    return next(PointwiseJudge().run(sample, num_passes=4, seed=1))[0]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ from_engine = (
     | st.just(wire.Asleep())
     | st.builds(wire.Refused, words, words)
     | st.builds(wire.Answers, st.lists(st.tuples(numbers, completions), max_size=3).map(tuple))
-    | st.builds(wire.Stumbled, words)
+    | st.builds(wire.Stumbled, words, st.lists(numbers, max_size=3).map(tuple))
 )
 
 
