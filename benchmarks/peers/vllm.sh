@@ -1,5 +1,5 @@
 #!/bin/sh
-# vLLM's build for processors. Prints the interpreter. Usage: vllm.sh ENVS
+# vLLM's build for processors. Prints the interpreter and what to preload. Usage: vllm.sh ENVS JOB
 set -eu
 env="$1/vllm"
 done="$env/.ready-0.32.0"
@@ -24,3 +24,5 @@ PYTHON
     touch "$done"
 fi
 echo "$env/bin/python"
+echo "preload=$(find "$env/system" -name libtcmalloc_minimal.so.4)"
+echo "preload=$env/lib/libiomp5.so"

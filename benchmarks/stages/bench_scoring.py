@@ -1,220 +1,125 @@
-"""How fast is scoring? EditWorld edits through the engine, beside Hugging Face `generate` on the same prompts and weights.
+"""How fast is scoring, beside the libraries that one would use otherwise? On the same machine, weights, prompts, dtype and tokens.
 
-    python -m benchmarks.stages.bench_scoring [--edits 200] [--passes 4] [--model nano] [--peer-edits 4] [--rounds 3]
-                                              [--threads 1 --threads 2] [--dtype float32] [--no-save]
+    python -m benchmarks.stages.bench_scoring nano  [--edits 200] [--model nano] [--threads 1 --threads 2] ...
+    python -m benchmarks.stages.bench_scoring job_s [--peers openvino,vllm,hf_batched,hf_sequential | none] [--rounds 3] [--no-extras]
+    python -m benchmarks.stages.bench_scoring job_m ...
 
-The requests are those of the judge that the checkpoint's editscore.json names: SC and PQ of each edit. Peers:
-
-- `hf_sequential`: one `generate` per request and pass, as the published scorer calls it;
-- `hf_batched`: one `generate` per request with `num_return_sequences` = passes.
-
-Each peer samples with the same temperature, top-k and top-p and makes exactly as many tokens per answer as ours had (forced ones
-included: it cannot skip them; batched: their mean over the passes, so no answer waits for a longer one). Peers run on the first
-`--peer-edits` edits and are scaled by the number of edits. Rounds are interleaved; the figure is the median. `cpu_time` is the
-processor time of the same runs, which a busy neighbour disturbs less. Before anything is timed, greedy tokens are compared.
-
-Without the embedded judge's weights (`--model random`) the same architecture runs with random ones.
+`nano` (also without a word) is the embedded judge against transformers (benchmarks.stages.nano_scoring). `job_s` and `job_m` are random
+Qwen2.5-VL checkpoints in bf16 (benchmarks.stages.job_folder): 4 sources x 6 edits at 224 px around the language model of Qwen2.5-0.5B, and
+1 x 2 at 448 px on the shape of Qwen2.5-VL-3B; SC and PQ, K = 4, exactly 64 sampled tokens a pass, no grammar. Peers run as processes in
+environments of their own (benchmarks.stages.job_peers); `roof` is the time of the matrix products at the rate measured in the same
+run. Loading and one warm-up prompt are not timed, everything from pictures to tokens is. Rounds are interleaved with the peers that are
+fast enough; the figure is the median, `cpu_time` the processor time of the same runs. `--extras`: K = 1, and the judge's grammar.
 """
 
 from __future__ import annotations
 
-import json
+import gc
+import os
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
-import PIL.Image
-import torch
-import transformers
 from cyclopts import App
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from benchmarks.harness import Bench
-from editscore.engine import Engine, EngineConfig
-from editscore.judges import make_judge
-from editscore.models.vlm import VisionLanguageModel, load_model, resolve
-from editscore.types import Completion, EditSample, Image, Request, Sampling, Text
-from editscore.world import sample_group, vocabulary
+from benchmarks.stages.job_folder import JOBS, NUM_TOKENS, Job, prepare
+from benchmarks.stages.job_ours import GRAMMAR, Ours, Run
+from benchmarks.stages.job_peers import PEERS, PeerRun, run_peer
+from benchmarks.stages.job_roof import flops, gemm_rate
+from benchmarks.stages.job_targets import print_targets
+from benchmarks.stages.nano_scoring import run_nano
 
 app = App(help=__doc__)
-PEERS = ("hf_sequential", "hf_batched")
-NUM_CHECKED, NUM_CHECKED_TOKENS = 4, 16
+app.default(run_nano)
+app.command(run_nano, name="nano")
 
 
-@dataclass(frozen=True)
-class Spent:
-    """Seconds of one run by the clock and by the processor."""
-
-    time: float
-    cpu_time: float
+@app.command(name="job_s")
+def job_s(*, peers: str = "all", rounds: int = 3, threads: int = 2, extras: bool = True, save: bool = True) -> None:
+    """4 groups x 6 candidates at 224 px, 504 M parameters, beside the peers named."""
+    run_job(JOBS["job_s"], peers, rounds, threads, extras, save)
 
 
-class HuggingFace:
-    """The same checkpoint through transformers alone, at its documented settings: SDPA attention and its own cache."""
-
-    def __init__(self, folder: Path, model: VisionLanguageModel) -> None:
-        self.model, self.resize = model, model.pixel_rule.resize
-        family = getattr(transformers, type(model.network).__name__)
-        self.network = family.from_pretrained(folder, dtype=model.dtype, attn_implementation="sdpa").eval()
-        self.processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
-
-    def inputs(self, request: Request) -> dict[str, torch.Tensor]:
-        """Token ids, patches and grids, as the published processor gives them."""
-        tokens = torch.from_numpy(self.model.render(request.messages, request.images).tokens)[None]
-        images = [PIL.Image.frombytes("RGB", (x.width, x.height), x.pixels) for x in request.images]
-        if self.resize:
-            images = [image.resize(self.resize, PIL.Image.Resampling.BICUBIC) for image in images]
-        return {
-            "input_ids": tokens,
-            "attention_mask": torch.ones_like(tokens),
-            "mm_token_type_ids": (tokens == self.model.image_token_id).int(),
-            **self.processor(images=images, return_tensors="pt"),
-        }
-
-    @torch.inference_mode()
-    def generate(self, request: Request, num_tokens: int, num_sequences: int = 1) -> torch.Tensor:
-        """Exactly `num_tokens` tokens for each of `num_sequences` answers [num_sequences, num_tokens]."""
-        s, inputs = request.sampling, self.inputs(request)
-        draw = (
-            {"do_sample": True, "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p} if s.temperature else {"do_sample": False}
-        )
-        lengths = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens}
-        out = self.network.generate(**inputs, **lengths, **draw, num_return_sequences=num_sequences, repetition_penalty=1.0)
-        return out[:, inputs["input_ids"].shape[1] :]
-
-    def sequential(self, requests: Sequence[Request], lengths: Sequence[Sequence[int]]) -> None:
-        """One call per request and pass."""
-        for request, per_pass in zip(requests, lengths, strict=True):
-            for num_tokens in per_pass:
-                self.generate(request, num_tokens)
-
-    def batched(self, requests: Sequence[Request], lengths: Sequence[Sequence[int]]) -> None:
-        """One call per request."""
-        for request, per_pass in zip(requests, lengths, strict=True):
-            self.generate(request, round(statistics.mean(per_pass)), len(per_pass))
+@app.command(name="job_m")
+def job_m(*, peers: str = "hf_batched", rounds: int = 3, threads: int = 2, extras: bool = False, save: bool = True) -> None:
+    """1 group x 2 candidates at 448 px, 3.75 B parameters, beside the peers named."""
+    run_job(JOBS["job_m"], peers, rounds, threads, extras, save)
 
 
-def edit_requests(num_edits: int, passes: int, folder: Path) -> list[Request]:
-    """SC and PQ of report edits, four per group, as the checkpoint's own judge asks them."""
-    path = folder / "editscore.json"
-    settings = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    judge = make_judge(settings.get("judge", "pointwise"), settings)
-    requests: list[Request] = []
-    for index in range(-(-num_edits // 4)):
-        group = sample_group("report", index)
-        for edit in group.edits[: num_edits - len(requests) // 2]:
-            sample = EditSample(to_record(group.source), to_record(edit.image), group.instruction)
-            requests += next(judge.run(sample, num_passes=passes, seed=42))
-    return requests
-
-
-def to_record(pixels: np.ndarray) -> Image:
-    """An array [H, W, 3] as the record that judges take."""
-    return Image(pixels.shape[1], pixels.shape[0], np.ascontiguousarray(pixels).tobytes())
-
-
-def write_random_judge(folder: Path) -> Path:
-    """A checkpoint of the embedded judge's architecture with random weights."""
-    from editscore.tuning.nano.architecture import build_model
-    from editscore.tuning.nano.config import NanoArchitecture
-    from editscore.tuning.nano.export import judge_config, write_checkpoint
-    from editscore.tuning.nano.vocabulary import build_tokenizer, token_ids
-
-    tokenizer, shape = build_tokenizer(vocabulary()), NanoArchitecture()
-    ids = token_ids(tokenizer)
-    network = build_model(shape, ids, max(ids.values()) + 1, 0)
-    write_checkpoint(folder, network, tokenizer, torch.nn.Linear(shape.hidden, 1), judge_config(0.0, vocabulary(), Sampling()))
-    return folder
-
-
-def check_greedy(model: VisionLanguageModel, peer: HuggingFace, requests: Sequence[Request]) -> None:
-    """Raises SystemExit unless greedy tokens are those of `generate` (up to the end token, after which a peer pads)."""
-    chosen = [Request(r.messages, (Text(NUM_CHECKED_TOKENS),), sampling=Sampling(temperature=0.0)) for r in requests[:NUM_CHECKED]]
-    for request, completion in zip(chosen, Engine(model, EngineConfig(kv_memory_mb=64)).generate(chosen), strict=True):
-        expected = peer.generate(request, len(completion.tokens))[0].tolist()
-        # A peer that is told to make a fixed number of tokens may not end, where ours did.
-        is_ended = completion.tokens[-1] in model.eos_token_ids
-        if list(completion.tokens)[: -1 if is_ended else None] != expected[: -1 if is_ended else None]:
-            raise SystemExit(f"greedy tokens differ: ours {completion.tokens}, transformers {expected}")
-    print(f"greedy tokens of {len(chosen)} prompts are those of transformers")
-
-
-def spend(run: Callable[[], object]) -> Spent:
-    """Runs once and says what it took."""
-    clock, cpu = time.perf_counter(), time.process_time()
-    run()
-    return Spent(time.perf_counter() - clock, time.process_time() - cpu)
-
-
-def measure(
-    model: VisionLanguageModel, peer: HuggingFace, requests: list[Request], peer_edits: int, rounds: int
-) -> tuple[dict[str, list[Spent]], list[Completion]]:
-    """Interleaved runs of ours over all requests and of the peers over the first edits, and our completions."""
-    completions = Engine(model).generate(requests)
-    passes = requests[0].num_passes
-    lengths = [[len(c.tokens) for c in completions[i * passes : (i + 1) * passes]] for i in range(len(requests))]
-    few = slice(0, 2 * peer_edits)
-    subjects: dict[str, Callable[[], object]] = {
-        "editscore": lambda: Engine(model).generate(requests),
-        "hf_sequential": lambda: peer.sequential(requests[few], lengths[few]),
-        "hf_batched": lambda: peer.batched(requests[few], lengths[few]),
-    }
-    peer.generate(requests[0], 4, 2)
-    spent: dict[str, list[Spent]] = {name: [] for name in subjects}
-    for _ in range(rounds):
-        for name, run in subjects.items():
-            spent[name].append(spend(run))
-    return spent, completions
-
-
-@app.default
-def main(
-    *,
-    edits: int = 200,
-    passes: int = 4,
-    model: str = "nano",
-    peer_edits: int = 4,
-    rounds: int = 3,
-    threads: tuple[int, ...] = (1, 2),
-    dtype: str = "float32",
-    save: bool = True,
-) -> None:
-    """Runs the benchmark and appends its rows."""
-    with TemporaryDirectory() as scratch:
-        folder = write_random_judge(Path(scratch) / "random") if model == "random" else resolve(model)
-        config = {"edits": edits, "passes": passes, "model": model, "peer_edits": peer_edits, "rounds": rounds, "dtype": dtype}
-        bench = Bench("scoring", config=config)
-        loaded = load_model(folder, dtype=dtype)
-        peer, requests = HuggingFace(folder, loaded), edit_requests(edits, passes, folder)
-        check_greedy(loaded, peer, requests)
-        for count in threads:
-            torch.set_num_threads(count)
-            spent, completions = measure(loaded, peer, requests, peer_edits, rounds)
-            report(
-                bench,
-                f"{edits} edits K={passes} {model} {dtype} {count} thread{'s' if count > 1 else ''}",
-                spent,
-                completions,
-                edits / peer_edits,
-            )
+def run_job(job: Job, peers: str, rounds: int, threads: int, extras: bool, save: bool) -> None:
+    """Rounds of ours and of the peers, then the rows."""
+    names = list(PEERS) if peers == "all" else [] if peers == "none" else peers.split(",")
+    if unknown := set(names) - set(PEERS):
+        raise SystemExit(f"no peer is named {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    folder = prepare(job)
+    ours: dict[str, list[Run]] = defaultdict(list)
+    others: dict[str, list[PeerRun]] = defaultdict(list)
+    loads: list[float] = []
+    limits: list[float] = []
+    greedy: dict[str, str] = {}
+    for turn in range(rounds):
+        limits.append(run_ours(job, folder, threads, extras, ours, greedy))
+        for name in names:
+            if turn < PEERS[name].max_rounds:
+                loads.append(os.getloadavg()[0])
+                others[name].append(run_peer(name, folder, threads, greedy))
+                print(f"{name}: {others[name][-1].seconds:.1f} s, processor {others[name][-1].cpu_seconds:.1f} s", flush=True)
+    settings = {name: runs[0].settings | {"num_prompts": runs[0].num_prompts} for name, runs in others.items()}
+    versions = {name: runs[0].versions for name, runs in others.items()}
+    config = {"job": job.name, "recipe": job.recipe, "rounds": rounds, "threads": threads, "loads": loads}
+    bench = Bench("scoring", config=config | {"peers": settings, "peer_versions": versions})
+    report(bench, f"{job.name} bf16 K={job.passes} {threads} threads", ours, others, min(limits))
+    print_targets(bench.rows)
     if save:
         print(bench.save())
 
 
-def report(bench: Bench, case: str, spent: dict[str, list[Spent]], completions: list[Completion], scale: float) -> None:
-    """Rows of one case: medians of the clock and of the processor, peers scaled to all edits."""
-    for metric in ("time", "cpu_time"):
-        medians = {name: statistics.median(getattr(s, metric) for s in values) for name, values in spent.items()}
-        for name in PEERS:
-            bench.compare(case, "editscore", metric, medians["editscore"], "s", peer=name, peer_value=medians[name] * scale)
-    seconds = statistics.median(s.time for s in spent["editscore"])
-    sampled = sum(c.num_sampled_tokens for c in completions)
-    bench.add(case, "editscore", "tokens_per_answer", statistics.mean(len(c.tokens) for c in completions), "tokens")
-    bench.add(case, "editscore", "sampled_tokens_per_second", sampled / seconds, "tokens/s")
+def run_ours(job: Job, folder: Path, threads: int, extras: bool, runs: dict[str, list[Run]], greedy: dict[str, str]) -> float:
+    """A round of ours, its runs added to `runs`; returns the seconds of the arithmetic limit at the rate of this moment."""
+    engine = Ours(folder, threads)
+    if not greedy:
+        greedy.update(engine.greedy())
+    needed = flops(engine.model, job.shape, engine.requests, NUM_TOKENS)
+    limit = sum(needed.values()) / gemm_rate(job.shape)
+    runs["time"].append(engine.run())
+    engine.check(runs["time"][-1].completions)
+    if runs["time"][0].completions != runs["time"][-1].completions:
+        raise SystemExit("two rounds gave different answers")
+    if extras:
+        runs["one_pass"].append(engine.run(passes=1))
+        runs["grammar"].append(engine.run(answer=GRAMMAR))
+    shown = {name: f"{run.seconds:.1f} s" for name, (*_, run) in runs.items()}
+    phases = {name: round(seconds, 1) for name, seconds in runs["time"][-1].phases.items()}
+    print(
+        f"editscore: {shown}, phases {phases}, TFLOP { ({k: round(v / 1e12, 2) for k, v in needed.items()}) }, limit {limit:.1f} s",
+        flush=True,
+    )
+    del engine
+    gc.collect()
+    return limit
+
+
+def report(bench: Bench, case: str, ours: dict[str, list[Run]], others: dict[str, list[PeerRun]], limit: float) -> None:
+    """Rows of one job: medians by the clock and by the processor, phases, the limit, and the extra runs."""
+    seconds = statistics.median(run.seconds for run in ours["time"])
+    cpu_seconds = statistics.median(run.cpu_seconds for run in ours["time"])
+    for name, runs in others.items():
+        median = statistics.median(run.seconds for run in runs)
+        bench.compare(case, "editscore", "time", seconds, "s", peer=name, peer_value=median)
+        median = statistics.median(run.cpu_seconds for run in runs)
+        bench.compare(case, "editscore", "cpu_time", cpu_seconds, "s", peer=name, peer_value=median)
+    bench.compare(case, "editscore", "time", seconds, "s", peer="roof", peer_value=limit)
+    bench.add(case, "editscore", "tokens_per_second", sum(len(c.tokens) for c in ours["time"][0].completions) / seconds, "tokens/s")
+    for phase in ours["time"][0].phases:
+        bench.add(case, "editscore", f"time_{phase}", statistics.median(run.phases[phase] for run in ours["time"]), "s")
+    if ours["one_pass"]:
+        single = statistics.median(run.seconds for run in ours["one_pass"])
+        bench.add(case, "editscore", "time_of_one_pass", single, "s")
+        bench.add(case, "editscore", "cost_of_passes", seconds / single, "x")
+        bench.add(case, "editscore", "time_with_grammar", statistics.median(run.seconds for run in ours["grammar"]), "s")
+        tokens = statistics.mean(len(c.tokens) for c in ours["grammar"][0].completions)
+        bench.add(case, "editscore", "tokens_with_grammar", tokens, "tokens")
 
 
 if __name__ == "__main__":
