@@ -47,8 +47,6 @@ def print_targets(rows: Iterable[Mapping[str, str]]) -> None:
             value = achieved(target, rows)
             shown = "-" if value is None else f"{value:.3g}"
             print(f"| {target.title} | {target.must:g} | {target.aim:g} | {shown} | {verdict(target, value)} |")
-                f"| {target.title} | {target.must:g} | {target.aim:g} | {'-' if value is None else f'{value:.3g}'} | {verdict(target, value)} |"
-            )
 
 
 def verdict(target: Target, value: float | None) -> str:
