@@ -20,7 +20,7 @@ class EngineSpec(msgspec.Struct, frozen=True):
     device: str = "cpu"
     dtype: str | None = None
     pixels: dict[str, int] = {}
-    config: dict[str, int] = {}
+    config: dict[str, bool | int | float | str | None] = {}
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -30,7 +30,7 @@ def open_engine(spec: EngineSpec) -> Engine:
     from editscore.models.vlm import load_model
 
     model = load_model(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype, pixels=spec.pixels)
-    return Engine(model, EngineConfig(**spec.config))
+    return Engine(model, EngineConfig.model_validate(spec.config))
 
 
 def check_device(name: str) -> None:

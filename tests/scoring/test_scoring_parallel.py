@@ -18,6 +18,7 @@ from fake_engine import image
 
 import editscore
 from editscore.cli import main
+from editscore.engine import EngineConfig
 from editscore.scoring.parallel import ParallelScorer
 from editscore.scoring.wire import Picture
 from editscore.types import EditSample, Image, InvalidInputError, Score, Status
@@ -100,7 +101,8 @@ def test_two_scorers_at_once_do_not_disturb_each_other_even_if_a_process_of_one_
 ) -> None:
     scores = expected[1]
     mine: list[list[Score]] = []
-    with load(devices=["cpu", "cpu"]) as other:
+    config = EngineConfig(max_rows=100)
+    with load(devices=["cpu", "cpu"], engine_config=config) as other:
         thread = threading.Thread(target=lambda: mine.append(pair.score(EDITS)))
         thread.start()
         theirs = {}
@@ -113,6 +115,12 @@ def test_two_scorers_at_once_do_not_disturb_each_other_even_if_a_process_of_one_
     assert theirs == scores
     assert mine == [list(scores.values())]
     assert all(process.is_alive for process in pair.processes)
+
+
+def test_the_engines_configuration_reaches_the_process() -> None:
+    with load(devices=["cpu"], engine_config=EngineConfig(max_prompt_tokens=10)) as scorer:
+        (score,) = scorer.score(EDITS[:1], passes=1)
+    assert score.status is Status.INVALID_INPUT and "tokens" in score.message
 
 
 @pytest.mark.parametrize(
