@@ -2,5 +2,6 @@
 
 from editscore.engine.config import EngineConfig
 from editscore.engine.engine import Engine
+from editscore.engine.stats import EngineStats
 
-__all__ = ["Engine", "EngineConfig"]
+__all__ = ["Engine", "EngineConfig", "EngineStats"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from editscore.engine.attention import attention_numerics
 from editscore.engine.completions import completed, failed
 from editscore.engine.config import EngineConfig
 from editscore.engine.grammar import AnswerGrammar, GrammarTokenizer
@@ -16,12 +20,15 @@ from editscore.engine.runner import Runner
 from editscore.engine.sampling import Draw, draw, signed
 from editscore.engine.schedule import EXPECTED_TOKENS, Candidate, admit
 from editscore.engine.sequences import Job, Leaf, Row
+from editscore.engine.stats import EngineStats, StatsRecorder
 from editscore.engine.tables import num_pages
 from editscore.models.vlm import VisionLanguageModel
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
 # Compiled answer shapes kept at a time.
 MAX_GRAMMARS = 256
+# Waiting requests whose images are prepared beside the model's work.
+JOBS_AHEAD = 32
 
 Delivery = tuple[int, Completion]
 
@@ -32,7 +39,8 @@ class Engine:
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
         self.model = model
         self.config = config or EngineConfig()
-        self._runner = Runner(model, self.config)
+        self._stats = StatsRecorder()
+        self._runner = Runner(model, self.config, self._stats)
         self._tokenizer = GrammarTokenizer(model.chat.tokenizer_json, model.vocab_size, model.eos_token_ids)
         self._grammars: dict[object, AnswerGrammar] = {}
         self._jobs: dict[int, Job] = {}
@@ -56,6 +64,7 @@ class Engine:
         except InvalidInputError as error:
             self._ready.extend((job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes)
             return job_id
+        self._stats.count(num_requests=1, num_prompt_tokens=len(leaf.tokens), num_images=len(leaf.images))
         leaf = self._leaves.setdefault(leaf.key, leaf)
         leaf.num_users += 1
         job = Job(job_id, request, grammar, leaf, passes, set(passes))
@@ -84,9 +93,12 @@ class Engine:
     def step(self) -> list[Delivery]:
         """Lets waiting passes in, computes one token of every pass in flight, and returns the passes that ended."""
         try:
-            fresh = self._schedule()
-            self._run_fresh(fresh)
-            self._run_rows()
+            with self._stats.phase("schedule"):
+                fresh = self._schedule()
+                self._runner.images.prepare_ahead(image for job in islice(self._waiting, JOBS_AHEAD) for image in job.leaf.images)
+                self._run_fresh(fresh)
+                self._run_rows()
+            self._stats.count(num_steps=1)
         except BaseException:
             # An interrupt may come at any line. What was delivered stands; the rest begins again, with the same answers.
             self._restart()
@@ -108,6 +120,19 @@ class Engine:
                 self.cancel(job_id)
             self._ready = others + [item for item in self._ready if item[0] not in mine]
         return [completion for job_id in ids for completion in sorted(mine[job_id], key=lambda c: c.pass_index)]
+
+    @property
+    def stats(self) -> EngineStats:
+        """What this engine did so far and where its time went."""
+        return self._stats.snapshot(attention_numerics(self.model))
+
+    def record_trace(self) -> None:
+        """From now on keeps every phase of every step for `trace`."""
+        self._stats.record_trace()
+
+    def trace(self) -> dict[str, Any]:
+        """The phases kept, in Chrome's trace event format."""
+        return self._stats.trace()
 
     def identity(self) -> dict[str, str]:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
@@ -179,13 +204,13 @@ class Engine:
         rows = [row for row in fresh if row.answer.finish_reason is None]
         self._rows.update(dict.fromkeys(rows))
         for part, logits in self._runner.first_logits(rows):
-            self._take(part, draw(part, logits, self._tokenizer))
+            self._sample(part, logits)
 
     def _run_rows(self) -> None:
         self._make_room()
         if self._rows:
             for part, logits in self._runner.decode(list(self._rows)):
-                self._take(part, draw(part, logits, self._tokenizer))
+                self._sample(part, logits)
 
     def _make_room(self) -> None:
         """Frees pages until every pass in flight can take its next tokens: idle prompts first, then the youngest requests."""
@@ -210,6 +235,7 @@ class Engine:
         rows = list(self._rows)
         job = rows[-1].job
         victims = rows[-1:] if rows[0].job is job else [row for row in rows if row.job is job]
+        self._stats.count(num_preempted_passes=len(victims))
         for row in victims:
             self._release(row)
         job.waiting = sorted(job.waiting + [row.pass_index for row in victims])
@@ -228,6 +254,11 @@ class Engine:
         self._waiting = deque(self._jobs.values())
 
     # Postprocess.
+
+    def _sample(self, rows: Sequence[Row], logits: Tensor) -> None:
+        with self._stats.phase("sample"):
+            self._take(rows, draw(rows, logits, self._tokenizer))
+        self._stats.count(num_sampled_tokens=len(rows))
 
     def _take(self, rows: Sequence[Row], draws: Sequence[Draw]) -> None:
         lengths = self._runner.tables.own_lengths
@@ -258,6 +289,7 @@ class Engine:
     def _deliver(self, job: Job, completion: Completion) -> None:
         self._ready.append((job.id, completion))
         job.open.discard(completion.pass_index)
+        self._stats.count(num_finished_passes=1)
         if job.open:
             return
         del self._jobs[job.id]

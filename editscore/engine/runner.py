@@ -1,4 +1,4 @@
-"""The tensors of a step: images through the vision tower, prompts into the KV store, passes one token further.
+"""The tensors of a step: prompts into the KV store, passes one token further.
 
 Every call of the model is one flat batch over all requests; there is no loop over requests around a model call.
 Legend: N tokens of a flat batch (a multiple of 16), R rows (passes), V vocabulary.
@@ -6,8 +6,8 @@ Legend: N tokens of a flat batch (a multiple of 16), R rows (passes), V vocabula
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,30 +17,41 @@ from torch import Tensor
 
 from editscore.engine.attention import PagedAttention
 from editscore.engine.config import EngineConfig
+from editscore.engine.images import ImageEncoder
 from editscore.engine.sequences import Int32s, Leaf, Row
+from editscore.engine.stats import StatsRecorder
 from editscore.engine.tables import CacheTables
 from editscore.models.vlm import ImageFeatures, VisionLanguageModel
-from editscore.types import Image
 
 ROW_MULTIPLE = 16
 # Logits worked on at a time: 256 MB of float32.
 MAX_LOGITS = 1 << 26
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens [begin, end) of a prompt, computed in one call of the model."""
+
+    leaf: Leaf
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+
 class Runner:
     """The model, the KV store and the encoded images of one engine."""
 
-    def __init__(self, model: VisionLanguageModel, config: EngineConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig, stats: StatsRecorder) -> None:
+        self.model, self.config, self._stats = model, config, stats
         element = torch.empty((), dtype=model.dtype).element_size()
         page_bytes = 2 * model.num_layers * model.num_kv_heads * PAGE_TOKENS * model.head_dim * element
         num_pages = max(2, config.kv_memory_mb * 2**20 // page_bytes)
         self.store = KVStore(model.num_layers, model.num_kv_heads, model.head_dim, num_pages, model.dtype, model.device)
         self.reset()
-        self._features: OrderedDict[str, ImageFeatures] = OrderedDict()
-        self._feature_bytes = 0
-        self.num_encoded_images = 0
-        self.num_prefilled_tokens = 0
+        self.images = ImageEncoder(model, config, stats)
+        self._buffer: Tensor | None = None
 
     def reset(self) -> None:
         """An empty KV store and empty tables. Encoded images stay."""
@@ -51,47 +62,73 @@ class Runner:
         """Computes prompts that have pages: keys and values, `logits` of the last token, `hidden` of the prompt's last token.
 
         The shared beginning of a prompt is left out. It may be computed by another prompt of the same call: in every layer all new keys
-        and values are written before anyone attends.
+        and values are written before anyone attends. More tokens than `chunk_tokens` are computed in several calls of the model, which
+        changes no bit: a beginning computed alone is the same as inside a longer prompt.
         """
         spans = [(leaf, span, image) for leaf in leaves for span, image in zip(leaf.image_spans, leaf.images, strict=True)]
-        spans = [(leaf, span, image) for leaf, span, image in spans if sum(span) > leaf.num_shared]
-        features = self._encode({image.digest: image for _, _, image in spans})
-        shared = np.asarray([leaf.num_shared for leaf in leaves], np.int64)
-        lengths = np.asarray([len(leaf.tokens) for leaf in leaves], np.int64) - shared
+        features = self.images.encode({image.digest: image for leaf, span, image in spans if sum(span) > leaf.num_shared})
+        with self._stats.phase("prefill"):
+            for stretches in _chunks(leaves, self.config.chunk_tokens):
+                self._prefill_chunk(stretches, features)
+
+    def _prefill_chunk(self, stretches: Sequence[Stretch], features: dict[str, ImageFeatures]) -> None:
+        lengths = np.asarray([len(stretch) for stretch in stretches], np.int64)
         starts = np.cumsum(lengths) - lengths
-        flat_start = {id(leaf): start - leaf.num_shared for leaf, start in zip(leaves, starts.tolist(), strict=True)}
-        own_pages = _table([leaf.pages[leaf.num_shared // PAGE_TOKENS :] for leaf in leaves])
-        sequence = np.repeat(np.arange(len(leaves), dtype=np.int32), lengths)
-        offset = (np.arange(len(sequence)) - starts[sequence]).astype(np.int32)
+        sequence = np.repeat(np.arange(len(stretches), dtype=np.int32), lengths)
+        place = np.asarray([stretch.begin for stretch in stretches])[sequence] + np.arange(len(sequence)) - starts[sequence]
+        shared = np.asarray([stretch.leaf.num_shared for stretch in stretches], np.int32)
+        offset = (place - shared[sequence]).astype(np.int32)
+        own_pages = _table([stretch.leaf.pages[stretch.leaf.num_shared // PAGE_TOKENS :] for stretch in stretches])
         tables = PageTables(
-            _table([leaf.pages[: leaf.num_shared // PAGE_TOKENS] for leaf in leaves]),
-            shared.astype(np.int32),
+            _table([stretch.leaf.pages[: stretch.leaf.num_shared // PAGE_TOKENS] for stretch in stretches]),
+            shared,
             own_pages,
-            np.arange(len(leaves), dtype=np.int32),
+            np.arange(len(stretches), dtype=np.int32),
             *_pad(sequence, offset + 1),
             pages=self.store,
         )
-        kept = [(leaf, max(first, leaf.num_shared), first, n, image) for leaf, (first, n), image in spans]
-        rows = [flat_start[id(leaf)] + np.arange(begin, first + n) for leaf, begin, first, n, _ in kept]
+        image_rows, images = _image_rows(stretches, starts, features)
         hidden = self._forward(
-            np.concatenate([leaf.tokens[leaf.num_shared :] for leaf in leaves]),
-            np.concatenate([leaf.positions[:, leaf.num_shared :] for leaf in leaves], axis=1),
+            np.concatenate([stretch.leaf.tokens[stretch.begin : stretch.end] for stretch in stretches]),
+            np.concatenate([stretch.leaf.positions[:, stretch.begin : stretch.end] for stretch in stretches], axis=1),
             tables,
             own_pages[sequence, offset // PAGE_TOKENS],
             offset % PAGE_TOKENS,
-            image_rows=np.concatenate([*rows, np.empty(0, np.int64)]),
-            images=[features[image.digest].since(begin - first) for _, begin, first, _, image in kept],
+            image_rows=image_rows,
+            images=images,
         )
-        logits = self.model.logits(hidden[starts + lengths - 1])
-        for i, leaf in enumerate(leaves):
-            leaf.logits = logits[i]
-            leaf.hidden = hidden[starts[i] - shared[i] + leaf.num_prompt_tokens - 1].clone()
-        self.num_prefilled_tokens += len(sequence)
+        self._stats.count(num_prefilled_tokens=len(sequence))
+        for stretch, start in zip(stretches, starts.tolist(), strict=True):
+            last = stretch.leaf.num_prompt_tokens - 1
+            if stretch.begin <= last < stretch.end:
+                stretch.leaf.hidden = hidden[start + last - stretch.begin].clone()
+        ended = [(i, stretch.leaf) for i, stretch in enumerate(stretches) if stretch.end == len(stretch.leaf.tokens)]
+        if ended:
+            with self._stats.phase("logits"):
+                logits = self.model.logits(hidden[starts + lengths - 1][[i for i, _ in ended]])
+            for (_, leaf), of_leaf in zip(ended, logits, strict=True):
+                leaf.logits = of_leaf
 
     def decode(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
         """Feeds every row the tokens that it took last and yields chunks of rows with their next logits [chunk, V]."""
         # Passes with equally many pages side by side, so that attention takes each kind as one stretch of rows.
         rows = sorted(rows, key=lambda row: (len(row.answer.tokens) - row.num_fed, self.tables.own_lengths[row.slot]))
+        with self._stats.phase("decode"):
+            hidden = self._feed(rows)
+        for part in _parts(len(rows), self.model.vocab_size):
+            with self._stats.phase("logits"):
+                logits = self.model.logits(hidden[part], buffer=self._logits_buffer(len(hidden[part])))
+            yield rows[part], logits
+
+    def _logits_buffer(self, num_rows: int) -> Tensor:
+        """Memory for the logits of a step, taken once."""
+        needed = -(-num_rows // ROW_MULTIPLE) * ROW_MULTIPLE
+        if self._buffer is None or len(self._buffer) < needed:
+            self._buffer = torch.empty(needed, self.model.vocab_size, dtype=self.model.dtype, device=self.model.device)
+        return self._buffer
+
+    def _feed(self, rows: Sequence[Row]) -> Tensor:
+        """Hidden states [R, H] of the last tokens of rows."""
         tables, slots = self.tables, np.asarray([row.slot for row in rows], np.int32)
         fed = [row.answer.tokens[row.num_fed :] for row in rows]
         counts = np.asarray([len(tokens) for tokens in fed], np.int32)
@@ -118,9 +155,8 @@ class Runner:
         tables.own_lengths[slots] += counts
         for row, tokens in zip(rows, fed, strict=True):
             row.num_fed += len(tokens)
-        hidden = hidden[np.cumsum(counts) - 1]
-        for part in _parts(len(rows), self.model.vocab_size):
-            yield rows[part], self.model.logits(hidden[part])
+        self._stats.count(num_fed_tokens=len(sequence))
+        return hidden[np.cumsum(counts) - 1]
 
     def first_logits(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
         """Chunks of rows that have fed nothing yet, with the logits of their prompts [chunk, V]."""
@@ -155,35 +191,38 @@ class Runner:
         attention.check()
         return hidden[:num_tokens]
 
-    def _encode(self, images: dict[str, Image]) -> dict[str, ImageFeatures]:
-        """Features of images by digest; each image is encoded once while its features fit into the cache."""
-        found = {digest: self._features[digest] for digest in images if digest in self._features}
-        for digest in found:
-            self._features.move_to_end(digest)
-        missing = {digest: image for digest, image in images.items() if digest not in found}
-        for batch in self._batches(missing):
-            prepared = [self.model.pixel_rule.prepare(images[digest]) for digest in batch]
-            found.update(zip(batch, self.model.encode_images(prepared), strict=True))
-            self.num_encoded_images += len(batch)
-        for digest in missing:
-            self._features[digest] = found[digest]
-            self._feature_bytes += found[digest].num_bytes
-        while self._feature_bytes > self.config.image_cache_mb * 2**20:
-            self._feature_bytes -= self._features.popitem(last=False)[1].num_bytes
-        return found
 
-    def _batches(self, images: dict[str, Image]) -> Iterable[list[str]]:
-        batch: list[str] = []
-        num_patches = 0
-        for digest, image in images.items():
-            rows, columns = self.model.pixel_rule.grid(image)
-            if batch and num_patches + rows * columns > self.config.image_patches:
-                yield batch
-                batch, num_patches = [], 0
-            batch.append(digest)
-            num_patches += rows * columns
-        if batch:
-            yield batch
+def _chunks(leaves: Sequence[Leaf], chunk_tokens: int) -> Iterator[list[Stretch]]:
+    """What is not shared of prompts, in their order, as stretches for calls of at most `chunk_tokens` tokens."""
+    chunk: list[Stretch] = []
+    room = chunk_tokens
+    for leaf in leaves:
+        begin = leaf.num_shared
+        while begin < len(leaf.tokens):
+            end = min(len(leaf.tokens), begin + room)
+            chunk.append(Stretch(leaf, begin, end))
+            room -= end - begin
+            begin = end
+            if not room:
+                yield chunk
+                chunk, room = [], chunk_tokens
+    if chunk:
+        yield chunk
+
+
+def _image_rows(
+    stretches: Sequence[Stretch], starts: np.ndarray, features: dict[str, ImageFeatures]
+) -> tuple[np.ndarray, list[ImageFeatures]]:
+    """Which rows of a call hold image tokens, and the features of these tokens, image by image."""
+    rows: list[np.ndarray] = [np.empty(0, np.int64)]
+    images: list[ImageFeatures] = []
+    for stretch, start in zip(stretches, starts.tolist(), strict=True):
+        for (first, length), image in zip(stretch.leaf.image_spans, stretch.leaf.images, strict=True):
+            begin, end = max(first, stretch.begin), min(first + length, stretch.end)
+            if begin < end:
+                rows.append(np.arange(begin, end) - stretch.begin + start)
+                images.append(features[image.digest].part(begin - first, end - first))
+    return np.concatenate(rows), images
 
 
 def _table(pages: Sequence[Int32s]) -> Int32s:

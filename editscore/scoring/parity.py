@@ -91,7 +91,7 @@ class _Recorder(VisionLanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         found = super().logits(hidden)
-        self.seen.extend(found.cpu())
+        self.seen.extend(found.float().cpu())
         return found
 
 

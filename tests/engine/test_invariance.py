@@ -92,7 +92,7 @@ def test_equal_prompts_are_computed_once(qwen2_5: VisionLanguageModel, monkeypat
     requests = [edit_request(i % 2, seed=i, num_images=2) for i in range(6)]
     engine.generate(requests)
     assert sum(counts) == 2
-    assert engine._runner.num_encoded_images == 4
+    assert engine.stats.num_encoded_images == 4
 
 
 def test_greedy_needs_no_seed(model: VisionLanguageModel) -> None:

@@ -32,11 +32,11 @@ def test_shared_prompts_answer_as_they_do_alone(model: VisionLanguageModel) -> N
     together, engine = run(model, requests)
     alone = [run(model, [request]) for request in requests]
     assert together == [completion for completions, _ in alone for completion in completions]
-    computed = sum(other._runner.num_prefilled_tokens for _, other in alone)
-    common = computed - engine._runner.num_prefilled_tokens
+    computed = sum(other.stats.num_prefilled_tokens for _, other in alone)
+    common = computed - engine.stats.num_prefilled_tokens
     assert common >= 4 * 32, "rules and source were computed once, not five times"
     assert common % (4 * 16) == 0, "whole pages, for four of the five"
-    assert engine._runner.num_encoded_images == 6
+    assert engine.stats.num_encoded_images == 6
     assert engine._runner.store.num_free == engine._runner.store.num_pages - 1, "every page came back"
 
 
@@ -50,7 +50,7 @@ def test_sharing_across_calls_and_prompts_that_left_is_the_same(model: VisionLan
 
 def test_another_source_shares_the_rules_only(qwen2_5: VisionLanguageModel) -> None:
     same, other = ([candidate(0), candidate(1, source)] for source in (SOURCE, noise(112, 84, 2)))
-    shared = [run(qwen2_5, requests)[1]._runner.num_prefilled_tokens for requests in (same, other)]
+    shared = [run(qwen2_5, requests)[1].stats.num_prefilled_tokens for requests in (same, other)]
     assert shared[0] < shared[1]
 
 

@@ -42,9 +42,9 @@ class ImageFeatures:
         """Memory that the features hold."""
         return sum(x.numel() * x.element_size() for x in (self.features, *self.deepstack))
 
-    def since(self, first: int) -> ImageFeatures:
-        """The features of the merged tokens from `first` on."""
-        return self if first == 0 else ImageFeatures(self.features[first:], tuple(x[first:] for x in self.deepstack))
+    def part(self, begin: int, end: int) -> ImageFeatures:
+        """The features of the merged tokens [begin, end)."""
+        return ImageFeatures(self.features[begin:end], tuple(x[begin:end] for x in self.deepstack))
 
 
 def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
@@ -171,10 +171,16 @@ class VisionLanguageModel:
         return cast(Tensor, out.last_hidden_state[0])
 
     @torch.inference_mode()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [R, vocabulary] float32 of hidden states [R, H]; rows are padded to a multiple of 16 inside."""
-        rows = len(hidden)
-        return cast(Tensor, self.network.lm_head(pad_rows(hidden)))[:rows].float()
+    def logits(self, hidden: Tensor, *, buffer: Tensor | None = None) -> Tensor:
+        """Logits [R, vocabulary] in the model's dtype of hidden states [R, H]; rows are padded to a multiple of 16 inside.
+
+        With a `buffer` [at least R rounded up to a multiple of 16, vocabulary] they are written into it. On a CPU that spares the system's
+        clearing of fresh memory, a fifth of the time of 192 rows of 152,064.
+        """
+        rows = pad_rows(hidden)
+        if buffer is None:
+            return cast(Tensor, self.network.lm_head(rows))[: len(hidden)]
+        return torch.mm(rows, self.network.lm_head.weight.t(), out=buffer[: len(rows)])[: len(hidden)]
 
     @torch.inference_mode()
     def read_head(self, name: str, hidden: Tensor) -> Tensor:

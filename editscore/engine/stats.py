@@ -1,0 +1,99 @@
+"""What an engine did and where its time went: counters, seconds by phase, and on demand every phase as a Chrome trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+# Phases of a step, in its order. `prefill` and `decode` are the language model with attention, `logits` is its output head.
+PHASES = ("schedule", "prepare_images", "encode_images", "prefill", "decode", "logits", "sample")
+# Phases kept for a trace: some 100 MB of JSON.
+MAX_EVENTS = 1_000_000
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters since the engine was made.
+
+    `num_prompt_tokens` counts the prompts of all requests as if each was read alone, `num_prefilled_tokens` what the model read of them;
+    the difference was shared. `num_images` counts the images of all requests, `num_encoded_images` the runs through the vision tower.
+    `num_sampled_tokens` were drawn, `num_fed_tokens` went through the model after the prompts (forced ones included). `attention` names
+    the backend that ran, `seconds` is the time by phase (`PHASES`).
+    """
+
+    num_requests: int = 0
+    num_finished_passes: int = 0
+    num_prompt_tokens: int = 0
+    num_prefilled_tokens: int = 0
+    num_images: int = 0
+    num_encoded_images: int = 0
+    num_steps: int = 0
+    num_sampled_tokens: int = 0
+    num_fed_tokens: int = 0
+    num_preempted_passes: int = 0
+    attention: str = ""
+    seconds: dict[str, float] = {}
+
+    @property
+    def num_reused_tokens(self) -> int:
+        """Prompt tokens that were not computed, because another prompt had brought their keys and values."""
+        return max(0, self.num_prompt_tokens - self.num_prefilled_tokens)  # a prompt that was dropped is computed again
+
+
+class StatsRecorder:
+    """The one place where an engine counts. `with phase(name)` may nest: time goes to the innermost phase."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._open: list[str] = []
+        self._since = 0.0
+        self._events: list[tuple[str, float, float]] | None = None
+
+    def count(self, **changes: int) -> None:
+        """Adds to counters of `EngineStats` by name."""
+        for name, change in changes.items():
+            self._counts[name] = self._counts.get(name, 0) + change
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time inside the block belongs to the phase."""
+        began = time.perf_counter()
+        self._switch(began)
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            ended = time.perf_counter()
+            self._switch(ended)
+            self._open.pop()
+            if self._events is not None and len(self._events) < MAX_EVENTS:
+                self._events.append((name, began, ended))
+
+    def _switch(self, now: float) -> None:
+        if self._open:
+            self._seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+    def snapshot(self, attention: str) -> EngineStats:
+        """The counters as they stand."""
+        return EngineStats(**self._counts, attention=attention, seconds=dict(self._seconds))
+
+    def record_trace(self) -> None:
+        """From now on every phase is kept."""
+        self._events = self._events or []
+
+    def trace(self) -> dict[str, Any]:
+        """What was kept, in Chrome's trace event format (chrome://tracing, Perfetto); times in microseconds."""
+        events = self._events or []
+        start = min((began for _, began, _ in events), default=0.0)
+        return {
+            "traceEvents": [
+                {"name": name, "ph": "X", "pid": 0, "tid": 0, "ts": (began - start) * 1e6, "dur": (ended - began) * 1e6}
+                for name, began, ended in events
+            ],
+            "displayTimeUnit": "ms",
+        }
