@@ -89,8 +89,8 @@ class _Recorder(VisionLanguageModel):
         super().__init__(model.network, model.chat, model.pixel_rule, model.identity, model.eos_token_ids, model.heads)
         self.seen: list[Tensor] = []
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        found = super().logits(hidden)
+    def logits(self, hidden: Tensor, *, buffer: Tensor | None = None) -> Tensor:
+        found = super().logits(hidden, buffer=buffer)
         self.seen.extend(found.float().cpu())
         return found
 
