@@ -29,7 +29,8 @@ def main() -> None:
     engine = vllm.LLM(str(job.folder / "model"), dtype="bfloat16", **SETTINGS, **LIMITS)
 
     def generate(prompts: list[dict[str, Any]], num_tokens: int, num_sequences: int = 1, **fields: Any) -> list[Any]:
-        settings = job.sampling | {"seed": job.seed, "n": num_sequences, "max_tokens": num_tokens} | fields
+        # No seed per request: on a processor it fails as soon as a prompt is split over two steps ("does not use offset").
+        settings = job.sampling | {"n": num_sequences, "max_tokens": num_tokens} | fields
         params = vllm.SamplingParams(ignore_eos=True, repetition_penalty=1.0, **settings)
         inputs = [{"prompt": prompt["text"], "multi_modal_data": {"image": job.images(prompt)}} for prompt in prompts]
         return engine.generate(inputs, params, use_tqdm=False)

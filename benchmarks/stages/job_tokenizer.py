@@ -68,7 +68,8 @@ def build_tokenizer(ranks: dict[bytes, int]) -> Tokenizer:
         return "".join(letters[byte] for byte in piece)
 
     ordered = sorted(ranks, key=ranks.__getitem__)
-    merges = [tuple(map(spell, parents(ranks, token))) for token in ordered if len(token) > 1]
+    pairs = [parents(ranks, token) for token in ordered if len(token) > 1]
+    merges = [(spell(a), spell(b)) for a, b in pairs]
     tokenizer = Tokenizer(models.BPE(vocab={spell(token): rank for token, rank in ranks.items()}, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
