@@ -7,40 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
+from editscore.types import EngineStats
+
+__all__ = ["MAX_EVENTS", "PHASES", "EngineStats", "StatsRecorder"]
 
 # Phases of a step, in its order. `prefill` and `decode` are the language model with attention, `logits` is its output head.
 PHASES = ("schedule", "prepare_images", "encode_images", "prefill", "decode", "logits", "sample")
 # Phases kept for a trace: some 100 MB of JSON.
 MAX_EVENTS = 1_000_000
-
-
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters since the engine was made.
-
-    `num_prompt_tokens` counts the prompts of all requests as if each was read alone, `num_prefilled_tokens` what the model read of them;
-    the difference was shared. `num_images` counts the images of all requests, `num_encoded_images` the runs through the vision tower.
-    `num_sampled_tokens` were drawn, `num_fed_tokens` went through the model after the prompts (forced ones included). `attention` names
-    the backend that ran, `seconds` is the time by phase (`PHASES`).
-    """
-
-    num_requests: int = 0
-    num_finished_passes: int = 0
-    num_prompt_tokens: int = 0
-    num_prefilled_tokens: int = 0
-    num_images: int = 0
-    num_encoded_images: int = 0
-    num_steps: int = 0
-    num_sampled_tokens: int = 0
-    num_fed_tokens: int = 0
-    num_preempted_passes: int = 0
-    attention: str = ""
-    seconds: dict[str, float] = {}
-
-    @property
-    def num_reused_tokens(self) -> int:
-        """Prompt tokens that were not computed, because another prompt had brought their keys and values."""
-        return max(0, self.num_prompt_tokens - self.num_prefilled_tokens)  # a prompt that was dropped is computed again
 
 
 class StatsRecorder:

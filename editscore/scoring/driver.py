@@ -57,15 +57,24 @@ class _Call:
     open: set[int]
 
 
+@dataclass
+class PassCounts:
+    """Passes that the engine was spared: the cache had them, or they were under way for another judge."""
+
+    num_cached: int = 0
+    num_joined: int = 0
+
+
 class Driver(Generic[Key]):
     """Runs judges over an engine. `finished` collects (key, Score or the exception that ended the judge); the owner empties it.
 
-    The text of a key stands for its sample in the log.
+    The text of a key stands for its sample in the log. `counts` goes on from what it holds.
     """
 
-    def __init__(self, engine: EngineLike, cache: ResultCache | None = None) -> None:
+    def __init__(self, engine: EngineLike, cache: ResultCache | None = None, counts: PassCounts | None = None) -> None:
         self._engine = engine
         self._cache = cache
+        self._counts = counts or PassCounts()
         self._identity = dict(engine.identity())
         self._items: dict[Key, _Item[Key]] = {}
         self._calls: dict[int, _Call] = {}
@@ -154,6 +163,7 @@ class Driver(Generic[Key]):
             if not waiters:
                 fresh.append((place, index))
             waiters.append((item, place))
+        self._counts.num_joined += len(missing) - len(fresh)
         try:
             for place, first, count in _ranges(fresh):
                 request = item.requests[place]
@@ -178,6 +188,7 @@ class Driver(Generic[Key]):
         for place, index in item.missing():
             places.setdefault(pass_key(item.requests[place], index, self._identity), []).append((place, index))
         for key, completion in self._cache.get(list(places)).items():
+            self._counts.num_cached += len(places[key])
             for place, index in places[key]:
                 item.answers[place][index] = completion
 

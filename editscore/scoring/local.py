@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -17,9 +17,9 @@ from editscore.data import load_sample
 from editscore.judges import Judge
 from editscore.scoring.arguments import check_judge, check_sample, check_samples, check_seed
 from editscore.scoring.cache import ResultCache
-from editscore.scoring.driver import Driver, JudgeRun, Outcome
-from editscore.scoring.protocol import EngineLike
-from editscore.types import EditSample, Identity, InvalidInputError, Score, Status
+from editscore.scoring.driver import Driver, JudgeRun, Outcome, PassCounts
+from editscore.scoring.protocol import EngineLike, TracingEngine
+from editscore.types import EditSample, EngineStats, Identity, InvalidInputError, Score, ScorerStats, Status
 
 # Samples at work at once. With two questions and four passes these are 512 rows, and 64 pairs of images in memory.
 MAX_ACTIVE = 64
@@ -67,7 +67,9 @@ class LocalScorer:
         self._reload = reload
         self._engine: EngineLike | None = engine
         self._identity = Identity(**{**engine.identity(), "prompts": judge.prompts_digest})
-        self._changed = threading.Condition()  # guards what follows
+        self._counts = PassCounts()
+        self._changed = threading.Condition()  # guards what follows, and that the engine is counted once when it goes
+        self._before = EngineStats()  # of engines that are gone
         self._inbox: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -100,13 +102,29 @@ class LocalScorer:
         """Hashes of model, adapter, preprocessing, numerics, and of the judge with its whole configuration (`prompts`)."""
         return self._identity
 
+    # What was done.
+
+    def stats(self) -> ScorerStats:
+        """What was computed since this scorer was made, across `sleep` and `wake`. For any thread, also while there is work."""
+        with self._changed:
+            spared = ScorerStats(num_cached_passes=self._counts.num_cached, num_joined_passes=self._counts.num_joined)
+            return spared + self._before + (EngineStats() if self._engine is None else self._engine.stats)
+
+    def record_trace(self) -> None:
+        """From now on keep every phase of the engine's steps. Raises InvalidInputError when the engine is in another process."""
+        self._tracing_engine().record_trace()
+
+    def trace(self) -> dict[str, Any]:
+        """The phases kept of the engine that is there now, in Chrome's trace event format."""
+        return self._tracing_engine().trace()
+
     # Life.
 
     def sleep(self) -> None:
         """Finish what was submitted, then drop the engine if it can be made again, and close the cache. `wake` undoes it."""
         self._wait_until_idle()
         if self._reload is not None:
-            self._engine = None
+            self._drop_engine()
         if self._cache is not None:
             self._cache.close()
 
@@ -123,7 +141,8 @@ class LocalScorer:
         block nothing is finished: what is under way is cancelled."""
         self._is_closed = True
         self._wait_until_idle()
-        self._engine = self._reload = None
+        self._drop_engine()
+        self._reload = None
         if self._cache is not None:
             self._cache.close()
 
@@ -145,6 +164,17 @@ class LocalScorer:
             raise InvalidInputError("passes", f"{passes} is below 1")
         if seed is not None:
             check_seed(seed)
+
+    def _drop_engine(self) -> None:
+        with self._changed:
+            if self._engine is not None:
+                self._before += self._engine.stats
+            self._engine = None
+
+    def _tracing_engine(self) -> TracingEngine:
+        if not isinstance(self._engine, TracingEngine):
+            raise InvalidInputError("profile", "a trace is of an engine in this process, and there is none")
+        return self._engine
 
     def _iterate(self, samples: Iterator[EditSample], passes: int, seed: int) -> Iterator[tuple[int, Score]]:
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -197,7 +227,7 @@ class LocalScorer:
         jobs: set[_Job] = set()
         try:
             assert self._engine is not None
-            driver = Driver[_Job](self._engine, self._cache)
+            driver = Driver[_Job](self._engine, self._cache, self._counts)
             while True:
                 for job in [job for job in jobs if job.is_cancelled or self._is_abandoned]:
                     driver.cancel(job)

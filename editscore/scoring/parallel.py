@@ -20,7 +20,7 @@ from editscore.scoring.local import MAX_ACTIVE, LocalScorer
 from editscore.scoring.process import COMMAND, EngineProcess, Event, share_of_cores
 from editscore.scoring.routing import choose
 from editscore.scoring.wire import Answers, Ask, Asleep, Cancel, FromEngine, Picture, Ready, Refused, Sleep, Start, Stumbled, Wake, encode
-from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
+from editscore.types import Completion, EngineStats, FinishReason, InvalidInputError, Request, Status
 
 # A step waits this long for an answer, so that new samples and cancelled ones are seen.
 STEP_S = 0.02
@@ -110,13 +110,21 @@ class ParallelEngine:
             call.process.send(Cancel(job_id))
             call.process.forget(call.images)
 
+    @property
+    def stats(self) -> EngineStats:
+        """The processes' counters together, as each last told: at most some tenths of a second old, exact when nothing is under way.
+        What a process did before it died counts, too."""
+        return sum((process.stats for process in self.processes), EngineStats())
+
     # Life.
 
     def sleep(self) -> None:
-        """Every process drops its model; comes back when all have."""
+        """Every process drops its model; comes back when all have. Their next engines count from 0."""
         for process in self._alive:
             process.send(Sleep())
         self._await(Asleep)
+        for process in self.processes:
+            process.stats = EngineStats()
 
     def wake(self) -> Self:
         """Every process loads its model again."""
@@ -161,6 +169,7 @@ class ParallelEngine:
     def _take(self, number: int, said: FromEngine | str) -> None:
         process = self.processes[number]
         if isinstance(said, Answers):
+            process.stats = said.stats or process.stats
             for job, completion in said.passes:
                 self._deliver(process, job, completion)
         elif isinstance(said, Stumbled):

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from editscore.scoring.routing import Place
 from editscore.scoring.wire import FROM_ENGINE, Forget, FromEngine, ToEngine, WireError, encode, read
+from editscore.types import EngineStats
 
 # -P: a file in the current folder must not stand in for a module of the same name.
 COMMAND = (sys.executable, "-P", "-m", "editscore.scoring.worker")
@@ -32,6 +33,7 @@ class EngineProcess(Place):
         super().__init__()
         self.label = label
         self.is_alive = True
+        self.stats = EngineStats()  # as the child last told
         with _interrupts_blocked():
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(threads))
         assert self._child.stdin is not None and self._child.stdout is not None

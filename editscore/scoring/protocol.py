@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
-from editscore.types import Completion, EditSample, Identity, Request, Score
+from editscore.types import Completion, EditSample, EngineStats, Identity, Request, Score, ScorerStats
 
 
 class Scorer(Protocol):
@@ -32,6 +32,10 @@ class Scorer(Protocol):
         """Hashes of all that decides a score besides the sample, the number of passes and the seed."""
         ...
 
+    def stats(self) -> ScorerStats:
+        """What was computed since the scorer was made, and where the time went. Any thread may ask at any time."""
+        ...
+
     def sleep(self) -> None:
         """Give back the memory that can be given back, until `wake`."""
         ...
@@ -53,6 +57,7 @@ class EngineLike(Protocol):
     """The part of an engine that a scorer uses; `editscore.engine.Engine` is one.
 
     `step` delivers (id of the request, completion of one pass) pairs; a failure of one request is a completion that says so.
+    `stats` may be read by another thread during a step.
     """
 
     def add(self, request: Request) -> int: ...
@@ -62,3 +67,15 @@ class EngineLike(Protocol):
     def cancel(self, job_id: int, /) -> object: ...
 
     def identity(self) -> Mapping[str, str]: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
+
+
+@runtime_checkable
+class TracingEngine(Protocol):
+    """An engine that can keep every phase of its steps for a Chrome trace."""
+
+    def record_trace(self) -> None: ...
+
+    def trace(self) -> dict[str, Any]: ...

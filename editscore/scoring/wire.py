@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, TypeVar
 import msgspec
 
 from editscore.scoring.engines import EngineSpec
-from editscore.types import MAX_IMAGE_PIXELS, Completion, Image, ImagePart, Message, Request, TextPart
+from editscore.types import MAX_IMAGE_PIXELS, Completion, EngineStats, Image, ImagePart, Message, Request, TextPart
 
 MAX_RECORD_BYTES = 3 * MAX_IMAGE_PIXELS + 2**20
 
@@ -110,9 +110,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Answers(msgspec.Struct, frozen=True, tag="answers"):
-    """The passes that ended in one step."""
+    """The passes that ended in one step, and from time to time, always when none are left, what the engine did so far."""
 
     passes: tuple[tuple[JobId, Completion], ...]
+    stats: EngineStats | None = None
 
 
 class Stumbled(msgspec.Struct, frozen=True, tag="stumbled"):

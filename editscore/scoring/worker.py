@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -38,6 +39,9 @@ from editscore.scoring.wire import (
 )
 from editscore.types import Completion, FinishReason, Image, InvalidInputError, Status
 
+# How often a busy engine's counters are sent.
+STATS_S = 0.2
+
 MakeEngine = Callable[[EngineSpec], EngineLike]
 
 _log = logging.getLogger(__name__)
@@ -61,6 +65,7 @@ class Worker:
         self._engine: EngineLike | None = None
         self._images: dict[str, Image] = {}
         self._jobs: dict[int, _Job] = {}  # by the engine's number
+        self._counted_at = 0.0
 
     @property
     def is_busy(self) -> bool:
@@ -105,8 +110,11 @@ class Worker:
                 job.num_open -= 1
                 if not job.num_open:
                     del self._jobs[engine_id]
-        if passes:
-            self._say(Answers(tuple(passes)))
+        is_due = not self._jobs or time.monotonic() - self._counted_at >= STATS_S
+        if is_due:
+            self._counted_at = time.monotonic()
+        if passes or is_due:
+            self._say(Answers(tuple(passes), self._engine.stats if is_due else None))
 
     def _ask(self, ask: Ask) -> None:
         request = ask.restored(self._images)

@@ -9,6 +9,7 @@ Scales: a pass holds `raw` values on 0..score_range (25 as published), every fie
 from editscore.types.requests import Choice, Completion, FinishReason, ImagePart, Literal, Message, Request, Sampling, Slot, Text, TextPart
 from editscore.types.samples import MAX_IMAGE_PIXELS, MAX_INSTRUCTION_CHARACTERS, EditSample, Image, InvalidInputError
 from editscore.types.scores import Identity, PassScore, Score, Spread, Status
+from editscore.types.stats import EngineStats, ScorerStats
 
 __all__ = [
     "MAX_IMAGE_PIXELS",
@@ -16,6 +17,7 @@ __all__ = [
     "Choice",
     "Completion",
     "EditSample",
+    "EngineStats",
     "FinishReason",
     "Identity",
     "Image",
@@ -27,6 +29,7 @@ __all__ = [
     "Request",
     "Sampling",
     "Score",
+    "ScorerStats",
     "Slot",
     "Spread",
     "Status",

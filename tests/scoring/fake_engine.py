@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from editscore.types import Completion, EditSample, FinishReason, Image, Request, Slot, Status, TextPart
+from editscore.types import Completion, EditSample, EngineStats, FinishReason, Image, Request, Slot, Status, TextPart
 
 IDENTITY = {"model": "m" * 64, "adapter": "", "preprocessing": "p" * 64, "numerics": "n" * 64}
 Answer = Callable[[Request, int], Completion]
@@ -64,6 +64,7 @@ class FakeEngine:
         self.cancelled: list[int] = []
         self.num_steps = 0
         self.most_in_flight = 0
+        self.num_finished = 0
         self._open: dict[int, tuple[Request, list[int]]] = {}
 
     def add(self, request: Request) -> int:
@@ -87,6 +88,7 @@ class FakeEngine:
                 done.append((number, self.answer(request, index)))
             if not passes:
                 del self._open[number]
+        self.num_finished += len(done)
         return done
 
     def cancel(self, job_id: int) -> None:
@@ -95,6 +97,11 @@ class FakeEngine:
 
     def identity(self) -> dict[str, str]:
         return dict(self.hashes)
+
+    @property
+    def stats(self) -> EngineStats:
+        counts = {"num_requests": len(self.added), "num_steps": self.num_steps, "num_finished_passes": self.num_finished}
+        return EngineStats(**counts, attention="fake", seconds={"decode": 0.5})
 
     @property
     def passes_asked(self) -> list[Any]:
