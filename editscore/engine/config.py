@@ -11,7 +11,9 @@ class EngineConfig(BaseModel):
     `max_rows`: passes decoded together. `prefill_tokens`: prompt tokens let in by one step (a longer prompt comes alone).
     `chunk_tokens`: prompt tokens in one call of the model; a CPU computes 2,048 in a third less time each than 8,192.
     `image_patches`: patches per call of the vision tower. `kv_memory_mb`: memory of the KV store. `image_cache_mb`: features of encoded
-    images kept for later requests. `max_prompt_tokens`: a longer prompt fails its request.
+    images kept for later requests. `logits_mb`: logits that are in memory together. `max_prompt_tokens`: a longer prompt fails its
+    request. `memory_gb`: a budget for all of it, weights included; the limits above are lowered until they fit, and a model that
+    does not fit with one request is refused before it is loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,4 +24,6 @@ class EngineConfig(BaseModel):
     image_patches: int = Field(default=8192, ge=1)
     kv_memory_mb: int = Field(default=2048, ge=1)
     image_cache_mb: int = Field(default=256, ge=0)
+    logits_mb: int = Field(default=128, ge=1)
+    memory_gb: float | None = Field(default=None, gt=0)
     max_prompt_tokens: int = Field(default=16_384, ge=1)

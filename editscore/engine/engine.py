@@ -13,9 +13,9 @@ from torch import Tensor
 from editscore.engine.attention import attention_numerics
 from editscore.engine.completions import completed, failed
 from editscore.engine.config import EngineConfig
-from editscore.engine.grammar import AnswerGrammar, GrammarTokenizer
-from editscore.engine.limits import check_request
-from editscore.engine.numerics import numerics_digest
+from editscore.engine.intake import Intake
+from editscore.engine.memory import fit
+from editscore.engine.numerics import engine_identity
 from editscore.engine.runner import Runner
 from editscore.engine.sampling import Draw, draw, signed
 from editscore.engine.schedule import EXPECTED_TOKENS, Candidate, admit
@@ -25,8 +25,6 @@ from editscore.engine.tables import num_pages
 from editscore.models.vlm import VisionLanguageModel
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
-# Compiled answer shapes kept at a time.
-MAX_GRAMMARS = 256
 # Waiting requests whose images are prepared beside the model's work.
 JOBS_AHEAD = 32
 
@@ -34,15 +32,17 @@ Delivery = tuple[int, Completion]
 
 
 class Engine:
-    """Runs requests on one model. Not for use by several threads at once; two engines in one process are independent."""
+    """Runs requests on one model. Not for use by several threads at once; two engines in one process are independent.
+
+    Raises InvalidInputError naming `memory_gb` when the model and one request do not fit into it.
+    """
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
         self.model = model
-        self.config = config or EngineConfig()
+        self.config = fit(config or EngineConfig(), model.sizes)
         self._stats = StatsRecorder()
         self._runner = Runner(model, self.config, self._stats)
-        self._tokenizer = GrammarTokenizer(model.chat.tokenizer_json, model.vocab_size, model.eos_token_ids)
-        self._grammars: dict[object, AnswerGrammar] = {}
+        self._intake = Intake(model, self.config)
         self._jobs: dict[int, Job] = {}
         self._waiting: deque[Job] = deque()
         self._leaves: dict[bytes, Leaf] = {}
@@ -53,21 +53,23 @@ class Engine:
     # Requests.
 
     def add(self, request: Request) -> int:
-        """Takes a request and returns its id. What is wrong with it comes back as failed completions of that request alone."""
+        """Takes a request and returns its id. What is wrong with it comes back as failed completions of that request alone.
+
+        RuntimeError while the engine sleeps.
+        """
+        if self._runner.is_asleep:
+            raise RuntimeError("the engine is asleep: call wake() first")
         job_id = self._next_id
         self._next_id += 1
-        passes = list(range(request.first_pass, request.first_pass + request.num_passes))
         try:
-            grammar = self._grammar(request)
-            leaf = self._leaf(request, grammar)
-            check_request(request, grammar.shape, leaf, self.model, self.config, self._runner.store.num_pages)
+            job = self._intake.job(job_id, request, self._runner.num_pages)
         except InvalidInputError as error:
+            passes = range(request.first_pass, request.first_pass + request.num_passes)
             self._ready.extend((job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes)
             return job_id
-        self._stats.count(num_requests=1, num_prompt_tokens=len(leaf.tokens), num_images=len(leaf.images))
-        leaf = self._leaves.setdefault(leaf.key, leaf)
-        leaf.num_users += 1
-        job = Job(job_id, request, grammar, leaf, passes, set(passes))
+        self._stats.count(num_requests=1, num_prompt_tokens=len(job.leaf.tokens), num_images=len(job.leaf.images))
+        job.leaf = self._leaves.setdefault(job.leaf.key, job.leaf)
+        job.leaf.num_users += 1
         self._jobs[job_id] = job
         self._waiting.append(job)
         return job_id
@@ -121,6 +123,16 @@ class Engine:
             self._ready = others + [item for item in self._ready if item[0] not in mine]
         return [completion for job_id in ids for completion in sorted(mine[job_id], key=lambda c: c.pass_index)]
 
+    def sleep(self) -> None:
+        """Gives back the memory of keys, values and images; on a GPU the weights move to the host. RuntimeError while requests are open."""
+        if self._jobs or self._ready:
+            raise RuntimeError(f"{self.num_unfinished} requests are not finished")
+        self._runner.sleep()
+
+    def wake(self) -> None:
+        """Undoes `sleep`; without one nothing happens. Answers are the same as before."""
+        self._runner.wake()
+
     @property
     def stats(self) -> EngineStats:
         """What this engine did so far and where its time went."""
@@ -136,26 +148,9 @@ class Engine:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
-        model = self.model.identity
-        return {
-            "model": model.model,
-            "adapter": model.adapter,
-            "preprocessing": model.preprocessing,
-            "numerics": numerics_digest(self.model),
-        }
+        return engine_identity(self.model)
 
     # Schedule.
-
-    def _grammar(self, request: Request) -> AnswerGrammar:
-        if request.answer not in self._grammars:
-            if len(self._grammars) >= MAX_GRAMMARS:
-                self._grammars.clear()
-            self._grammars[request.answer] = AnswerGrammar(request.answer, self._tokenizer)
-        return self._grammars[request.answer]
-
-    def _leaf(self, request: Request, grammar: AnswerGrammar) -> Leaf:
-        images = request.images
-        return Leaf.of(self.model.render(request.messages, images), grammar.leading, images)
 
     def _schedule(self) -> list[Row]:
         tables, store = self._runner.tables, self._runner.store
@@ -257,7 +252,7 @@ class Engine:
 
     def _sample(self, rows: Sequence[Row], logits: Tensor) -> None:
         with self._stats.phase("sample"):
-            self._take(rows, draw(rows, logits, self._tokenizer))
+            self._take(rows, draw(rows, logits, self._intake.tokenizer))
         self._stats.count(num_sampled_tokens=len(rows))
 
     def _take(self, rows: Sequence[Row], draws: Sequence[Draw]) -> None:

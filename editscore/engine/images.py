@@ -12,8 +12,7 @@ from editscore.engine.stats import StatsRecorder
 from editscore.models.vlm import ImageFeatures, PreparedImage, VisionLanguageModel
 from editscore.types import Image
 
-# Images prepared before they are needed: 32 of 1024 x 1024 pixels are 0.8 GB of patches.
-NUM_AHEAD = 32
+FLOAT_BYTES = 4
 
 
 class ImageEncoder:
@@ -25,13 +24,17 @@ class ImageEncoder:
         self._num_bytes = 0
         self._threads: ThreadPoolExecutor | None = None
         self._prepared: dict[str, Future[PreparedImage]] = {}
+        self._num_ahead_bytes = 0
 
     def prepare_ahead(self, images: Iterable[Image]) -> None:
-        """Starts resizing and cutting images that are wanted soon, beside the model's work; as many as there is room for."""
+        """Starts resizing and cutting images that are wanted soon, beside the model's work, within `image_cache_mb` of patches."""
         for image in images:
-            if len(self._prepared) >= NUM_AHEAD:
-                return
             if image.digest not in self._features and image.digest not in self._prepared:
+                rows, columns = self._model.pixel_rule.grid(image)
+                num_bytes = rows * columns * self._model.sizes.patch_values * FLOAT_BYTES
+                if self._num_ahead_bytes + num_bytes > self._config.image_cache_mb * 2**20:
+                    return
+                self._num_ahead_bytes += num_bytes
                 self._threads = self._threads or ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="editscore-images")
                 self._prepared[image.digest] = self._threads.submit(self._model.pixel_rule.prepare, image)
 
@@ -41,6 +44,7 @@ class ImageEncoder:
             self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = None
         self._prepared.clear()
+        self._num_ahead_bytes = 0
 
     def forget(self) -> None:
         """Gives the memory of the features back."""
@@ -69,7 +73,11 @@ class ImageEncoder:
 
     def _take(self, image: Image) -> PreparedImage:
         future = self._prepared.pop(image.digest, None)
-        return self._model.pixel_rule.prepare(image) if future is None else future.result()
+        if future is None:
+            return self._model.pixel_rule.prepare(image)
+        prepared = future.result()
+        self._num_ahead_bytes -= prepared.patches.nbytes
+        return prepared
 
     def _batches(self, images: dict[str, Image]) -> Iterator[list[str]]:
         batch: list[str] = []

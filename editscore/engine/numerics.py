@@ -28,3 +28,9 @@ def numerics_digest(model: VisionLanguageModel) -> str:
         "transformers": transformers.__version__,
     }
     return hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
+
+
+def engine_identity(model: VisionLanguageModel) -> dict[str, str]:
+    """SHA-256 hashes (hex) of all that decides an answer besides the request."""
+    own = model.identity
+    return {"model": own.model, "adapter": own.adapter, "preprocessing": own.preprocessing, "numerics": numerics_digest(model)}

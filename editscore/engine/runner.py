@@ -24,8 +24,6 @@ from editscore.engine.tables import CacheTables
 from editscore.models.vlm import ImageFeatures, VisionLanguageModel
 
 ROW_MULTIPLE = 16
-# Logits worked on at a time: 256 MB of float32.
-MAX_LOGITS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,40 @@ class Runner:
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig, stats: StatsRecorder) -> None:
         self.model, self.config, self._stats = model, config, stats
-        element = torch.empty((), dtype=model.dtype).element_size()
+        element = model.dtype.itemsize
         page_bytes = 2 * model.num_layers * model.num_kv_heads * PAGE_TOKENS * model.head_dim * element
-        num_pages = max(2, config.kv_memory_mb * 2**20 // page_bytes)
-        self.store = KVStore(model.num_layers, model.num_kv_heads, model.head_dim, num_pages, model.dtype, model.device)
-        self.reset()
+        self.num_pages = max(2, config.kv_memory_mb * 2**20 // page_bytes)
+        self._logit_rows = config.logits_mb * 2**20 // (element * model.vocab_size)
+        self._device = model.device
         self.images = ImageEncoder(model, config, stats)
+        self._open_store()
+
+    def _open_store(self) -> None:
+        model = self.model
+        self.store = KVStore(model.num_layers, model.num_kv_heads, model.head_dim, self.num_pages, model.dtype, model.device)
         self._buffer: Tensor | None = None
+        self.is_asleep = False
+        self.reset()
 
     def reset(self) -> None:
         """An empty KV store and empty tables. Encoded images stay."""
         self.store.reset()
         self.tables = CacheTables(self.store, self.config.max_rows)
+
+    def sleep(self) -> None:
+        """Keeps no memory but the weights, and these on the host."""
+        self.images.forget()
+        del self.store, self.tables
+        self._buffer, self.is_asleep = None, True
+        if self._device.type == "cuda":
+            self.model.network.to("cpu")
+            torch.cuda.empty_cache()
+
+    def wake(self) -> None:
+        """Weights on the device and an empty store."""
+        if self.is_asleep:
+            self.model.network.to(self._device)
+            self._open_store()
 
     def prefill(self, leaves: Sequence[Leaf]) -> None:
         """Computes prompts that have pages: keys and values, `logits` of the last token, `hidden` of the prompt's last token.
@@ -115,7 +135,7 @@ class Runner:
         rows = sorted(rows, key=lambda row: (len(row.answer.tokens) - row.num_fed, self.tables.own_lengths[row.slot]))
         with self._stats.phase("decode"):
             hidden = self._feed(rows)
-        for part in _parts(len(rows), self.model.vocab_size):
+        for part in _parts(len(rows), self._logit_rows):
             with self._stats.phase("logits"):
                 logits = self.model.logits(hidden[part], buffer=self._logits_buffer(len(hidden[part])))
             yield rows[part], logits
@@ -160,7 +180,7 @@ class Runner:
 
     def first_logits(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor]]:
         """Chunks of rows that have fed nothing yet, with the logits of their prompts [chunk, V]."""
-        for part in _parts(len(rows), self.model.vocab_size):
+        for part in _parts(len(rows), self._logit_rows):
             logits = [row.job.leaf.logits for row in rows[part]]
             yield rows[part], torch.stack([x for x in logits if x is not None])
 
@@ -242,6 +262,6 @@ def _pad(sequence: Int32s, lengths: Int32s) -> tuple[Int32s, Int32s]:
     )
 
 
-def _parts(num_rows: int, vocab_size: int) -> Iterator[slice]:
-    size = max(ROW_MULTIPLE, MAX_LOGITS // vocab_size // ROW_MULTIPLE * ROW_MULTIPLE)
+def _parts(num_rows: int, most: int) -> Iterator[slice]:
+    size = max(ROW_MULTIPLE, most // ROW_MULTIPLE * ROW_MULTIPLE)
     return (slice(i, i + size) for i in range(0, num_rows, size))

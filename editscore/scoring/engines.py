@@ -27,10 +27,14 @@ def open_engine(spec: EngineSpec) -> Engine:
     """Load the model onto the device. Raises InvalidInputError naming model, adapter, device or dtype."""
     check_device(spec.device)
     from editscore.engine import Engine, EngineConfig
-    from editscore.models.vlm import load_model
+    from editscore.engine.memory import fit
+    from editscore.models.vlm import load_model, read_sizes
 
+    config = EngineConfig.model_validate(spec.config)
+    if config.memory_gb is not None:  # refused before anything large is read
+        fit(config, read_sizes(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype))
     model = load_model(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype, pixels=spec.pixels)
-    return Engine(model, EngineConfig.model_validate(spec.config))
+    return Engine(model, config)
 
 
 def check_device(name: str) -> None:

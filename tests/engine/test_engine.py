@@ -184,3 +184,46 @@ def test_admission_is_in_order_and_within_budgets() -> None:
     assert admit(queue, **limits | {"free_rows": 7}) == [4, 2, 1], "the passes of a request may start apart"
     assert admit(queue, **limits | {"free_pages": 10 + 8 + 4 + 3}) == [4, 2], "the prompt's pages and a pass's must be free"
     assert admit(queue, **limits | {"free_rows": 0}) == []
+
+
+def test_sleep_gives_the_store_back_and_changes_no_answer(model: VisionLanguageModel) -> None:
+    engine = Engine(model, EngineConfig(kv_memory_mb=16))
+    requests = [edit_request(i, num_passes=2) for i in range(3)]
+    before = engine.generate(requests)
+    engine.sleep()
+    assert not hasattr(engine._runner, "store")
+    with pytest.raises(RuntimeError, match="asleep"):
+        engine.add(requests[0])
+    engine.wake()
+    engine.wake()
+    assert engine.generate(requests) == before
+    job = engine.add(requests[0])
+    with pytest.raises(RuntimeError, match="1 requests are not finished"):
+        engine.sleep()
+    engine.cancel(job)
+    with pytest.raises(RuntimeError, match="not finished"):
+        engine.sleep()
+    engine.step()
+    engine.sleep()
+
+
+def test_the_statistics_are_what_happened(model: VisionLanguageModel) -> None:
+    engine = Engine(model, EngineConfig(kv_memory_mb=16, chunk_tokens=48))
+    requests = [edit_request(i, num_passes=2) for i in (0, 1, 1)]
+    engine.record_trace()
+    answers = engine.generate(requests)
+    stats = engine.stats
+    assert (stats.num_requests, stats.num_finished_passes, stats.num_preempted_passes) == (3, 6, 0)
+    assert stats.num_encoded_images == len({image.digest for request in requests for image in request.images})
+    assert stats.num_images == 6
+    assert stats.num_sampled_tokens == sum(answer.num_sampled_tokens for answer in answers)
+    prompts = [model.render(request.messages, request.images).tokens for request in requests]
+    leading = stats.num_prompt_tokens - sum(map(len, prompts))
+    assert leading % 3 == 0, "the forced beginning of an answer is read with its prompt"
+    assert stats.num_prefilled_tokens <= len(prompts[0]) + len(prompts[1]) + 2 * leading // 3
+    assert stats.num_reused_tokens >= len(prompts[2])
+    assert 0 < stats.seconds["prefill"] + stats.seconds["decode"] < sum(stats.seconds.values())
+    events = engine.trace()["traceEvents"]
+    assert {event["name"] for event in events} >= {"schedule", "prefill", "decode", "logits", "sample", "encode_images"}
+    whole = sum(event["dur"] for event in events if event["name"] == "schedule") * 1e-6
+    assert whole == pytest.approx(sum(stats.seconds.values()), rel=1e-3), "phases are parts of steps, and nothing is counted twice"

@@ -7,15 +7,17 @@ the caller passes with every call, so that nothing depends on state kept in a mo
 from editscore.models.vlm.chat import Prompt
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
 from editscore.models.vlm.images import PixelRule, PreparedImage
-from editscore.models.vlm.load import load_model
+from editscore.models.vlm.load import load_model, read_sizes
 from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
 from editscore.models.vlm.resolve import resolve
+from editscore.models.vlm.sizes import ModelSizes
 
 __all__ = [
     "AdapterError",
     "Attend",
     "ImageFeatures",
     "MissingWeightsError",
+    "ModelSizes",
     "PixelRule",
     "PreparedImage",
     "Prompt",
@@ -23,5 +25,6 @@ __all__ = [
     "UnsupportedModelError",
     "VisionLanguageModel",
     "load_model",
+    "read_sizes",
     "resolve",
 ]

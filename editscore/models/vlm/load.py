@@ -20,6 +20,7 @@ from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_has
 from editscore.models.vlm.images import read_pixel_rule
 from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelIdentity, VisionLanguageModel
 from editscore.models.vlm.resolve import resolve
+from editscore.models.vlm.sizes import ModelSizes, count_weights, sizes_of
 
 FAMILIES = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration"}
 SILENT_BYTES = 500_000_000
@@ -41,12 +42,7 @@ def load_model(
     unless its editscore.json sets pixels. Raises `UnknownModelError`, `MissingWeightsError`, `UnsupportedModelError` or
     `AdapterError`, all of them `InvalidInputError`.
     """
-    folder = resolve(path_or_id)
-    adapter_folder = None if adapter is None else _resolve_adapter(adapter)
-    if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
-        if adapter_folder is not None:
-            raise AdapterError(f"{folder} is an adapter itself; one adapter can be applied")
-        folder, adapter_folder = resolve(_base_of(folder)), folder
+    folder, adapter_folder = _find(path_or_id, adapter)
     network, config = _load_network(folder, torch.device(device), _choose_dtype(dtype, torch.device(device)))
     if adapter_folder is not None:
         merge_adapter(network, adapter_folder)
@@ -56,6 +52,29 @@ def load_model(
     identity = ModelIdentity(folder_hash(folder, MODEL_FILES), adapter_hash, rule.digest)
     heads = _read_heads(folder, config.text_config.hidden_size, torch.device(device))
     return VisionLanguageModel(network, chat, rule, identity, _eos_tokens(folder, config, chat), heads)
+
+
+def read_sizes(
+    path_or_id: str | Path, *, adapter: str | Path | None = None, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None
+) -> ModelSizes:
+    """The sizes of what `load_model` would load with the same arguments; nothing is loaded."""
+    from transformers import AutoConfig
+
+    folder, _ = _find(path_or_id, adapter)
+    _family_of(folder)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return sizes_of(config, count_weights(folder), _choose_dtype(dtype, torch.device(device)).itemsize)
+
+
+def _find(path_or_id: str | Path, adapter: str | Path | None) -> tuple[Path, Path | None]:
+    """The folders of the checkpoint and of the adapter."""
+    folder = resolve(path_or_id)
+    adapter_folder = None if adapter is None else _resolve_adapter(adapter)
+    if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
+        if adapter_folder is not None:
+            raise AdapterError(f"{folder} is an adapter itself; one adapter can be applied")
+        folder, adapter_folder = resolve(_base_of(folder)), folder
+    return folder, adapter_folder
 
 
 def _resolve_adapter(adapter: str | Path) -> Path:
@@ -99,21 +118,27 @@ def _progress_bar_for(folder: Path) -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    import transformers
-
+def _family_of(folder: Path) -> str:
+    """The class of transformers for a checkpoint."""
     model_type = _read_json(folder / "config.json").get("model_type")
     if model_type is None:
         raise MissingWeightsError(f"{folder} has no config.json with a model_type")
     if model_type not in FAMILIES:
         raise UnsupportedModelError(f"{folder} is a {model_type}; supported are {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
+
+
+def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    import transformers
+
+    family = _family_of(folder)
     if all(path.name in ("heads.safetensors", "adapter_model.safetensors") for path in folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         found = f" (found {', '.join(others)}, which is not read: only safetensors are)" if others else ""
         raise MissingWeightsError(f"{folder} holds no *.safetensors{found}")
     try:
         with _progress_bar_for(folder):
-            network, info = getattr(transformers, FAMILIES[model_type]).from_pretrained(
+            network, info = getattr(transformers, family).from_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,

@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from editscore.models.vlm.chat import ChatTokenizer, Prompt
 from editscore.models.vlm.images import PixelRule, PreparedImage
+from editscore.models.vlm.sizes import ModelSizes, sizes_of
 from editscore.types import Image, Message
 
 ATTENTION_NAME = "editscore_attend"
@@ -119,6 +120,12 @@ class VisionLanguageModel:
     def dtype(self) -> torch.dtype:
         """What the weights and the hidden states are."""
         return cast(torch.dtype, self.network.dtype)
+
+    @property
+    def sizes(self) -> ModelSizes:
+        """Bytes and widths, for a plan of memory."""
+        weights = {id(weight): weight for weight in self.network.parameters()}.values()
+        return sizes_of(self.config, sum(weight.numel() for weight in weights), self.dtype.itemsize)
 
     def render(self, messages: Sequence[Message], images: Sequence[Image]) -> Prompt:
         """Tokens and positions of a conversation; raises `InvalidInputError` naming what is wrong with it."""

@@ -1,0 +1,84 @@
+"""How a budget of memory is spent: weights first, then the work of one call of the model, what is left holds keys and values.
+
+The sizes of the work are upper estimates by counting what lives at the same time in transformers' classes, times 1.25 for what the
+allocator loses between pieces. tests/engine/test_memory.py holds the peak of a process against the budget.
+"""
+
+from __future__ import annotations
+
+from editscore.engine.config import EngineConfig
+from editscore.models.vlm import ModelSizes
+from editscore.types import InvalidInputError
+
+MB = 2**20
+# Tokenizer, grammar tables and modules: measured 125 MB for a vocabulary of 16,384 and 320 MB for one of 151,936.
+FIXED_BYTES, BYTES_PER_TOKEN_ID = 100 * MB, 1536
+ALLOCATOR_LOSS = 1.25
+# The work of one call gets at most this share of what the weights leave.
+WORK_SHARE = 0.5
+MIN_CHUNK_TOKENS, MIN_IMAGE_PATCHES, MIN_ROWS = 64, 1024, 16
+# A prompt and an answer of this many tokens must fit beside the weights and the least work.
+ONE_REQUEST_TOKENS = 2048
+TOKENS_OF_A_PROMPT = 256
+
+
+def fit(config: EngineConfig, sizes: ModelSizes) -> EngineConfig:
+    """The configuration with its limits lowered so that weights, work and KV store stay within `memory_gb`; as it is without one.
+
+    Raises InvalidInputError naming `memory_gb` when weights and one request do not fit.
+    """
+    if config.memory_gb is None:
+        return config
+    free = int(config.memory_gb * 2**30) - fixed_bytes(sizes)
+    least = work_bytes(sizes, MIN_CHUNK_TOKENS, MIN_IMAGE_PATCHES, _logits(sizes, MIN_ROWS)) + token_bytes(sizes) * ONE_REQUEST_TOKENS
+    if free < least:
+        needed = (fixed_bytes(sizes) + least) / 2**30
+        raise InvalidInputError(
+            "memory_gb",
+            f"{config.memory_gb:g} is too little: {sizes.weight_bytes / 2**30:.2f} GB of weights and a request take {needed:.2f}",
+        )
+    chunk, patches, logits = config.chunk_tokens, config.image_patches, min(config.logits_mb * MB, _logits(sizes, config.max_rows))
+    while work_bytes(sizes, chunk, patches, logits) > max(least, WORK_SHARE * free):
+        chunk, patches = max(MIN_CHUNK_TOKENS, chunk // 2), max(MIN_IMAGE_PATCHES, patches // 2)
+        logits = max(_logits(sizes, MIN_ROWS), logits // 2)
+    free -= work_bytes(sizes, chunk, patches, logits)
+    cache_mb = min(config.image_cache_mb, free // 8 // MB)
+    # A prompt in the store keeps the logits of its last token.
+    per_token = token_bytes(sizes) + sizes.vocab_size * sizes.element_bytes // TOKENS_OF_A_PROMPT
+    num_tokens = (free - 2 * cache_mb * MB) // per_token  # images that were prepared ahead may take as much again
+    return config.model_copy(
+        update={
+            "chunk_tokens": chunk,
+            "prefill_tokens": min(config.prefill_tokens, 8 * chunk),
+            "image_patches": patches,
+            "logits_mb": max(1, logits // MB),
+            "image_cache_mb": cache_mb,
+            "kv_memory_mb": max(1, min(config.kv_memory_mb, num_tokens * token_bytes(sizes) // MB)),
+        }
+    )
+
+
+def _logits(sizes: ModelSizes, num_rows: int) -> int:
+    return num_rows * sizes.vocab_size * sizes.element_bytes
+
+
+def token_bytes(sizes: ModelSizes) -> int:
+    """Keys and values of one token in all layers."""
+    return 2 * sizes.num_layers * sizes.num_kv_heads * sizes.head_dim * sizes.element_bytes
+
+
+def fixed_bytes(sizes: ModelSizes) -> int:
+    """What is there before any request."""
+    return sizes.weight_bytes + FIXED_BYTES + BYTES_PER_TOKEN_ID * sizes.vocab_size
+
+
+def work_bytes(sizes: ModelSizes, chunk_tokens: int, image_patches: int, logits: int) -> int:
+    """The larger of a call of the language model and one of the vision tower, and `logits` bytes with their masks."""
+    e = sizes.element_bytes
+    # Beside x and the residual: three matrices of the MLP, or queries, keys and values with the copies of the rotation.
+    mlp, heads = 3 * sizes.intermediate_size, 6 * (sizes.num_heads + 2 * sizes.num_kv_heads) * sizes.head_dim
+    language = chunk_tokens * (max(mlp, heads) * e + sizes.hidden_size * (3 * e + 12))
+    # Pixels in float32 as they were prepared, joined, and in the model's dtype.
+    width = max(3 * sizes.vision_intermediate_size, 10 * sizes.vision_hidden_size)
+    vision = image_patches * (width * e + sizes.vision_hidden_size * 12 + sizes.patch_values * (8 + e))
+    return int(ALLOCATOR_LOSS * max(language, vision) + logits * (1 + 1 / (8 * e)))
