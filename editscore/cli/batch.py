@@ -17,7 +17,9 @@ from pathlib import Path
 
 import msgspec
 
+from editscore.cli.account import print_account
 from editscore.cli.exits import DONE, FAILED, INTERRUPTED
+from editscore.cli.profile import check_profile, profiled
 from editscore.cli.progress import open_progress
 from editscore.cli.results import failed_row, output_line, provenance, report_rows
 from editscore.cli.scorers import OpenScorer, SampleScorer, ScorerOptions
@@ -38,6 +40,8 @@ class BatchOptions(msgspec.Struct, frozen=True):
     report: Path | None = None
     passes: int = 4
     scorer: ScorerOptions = ScorerOptions()
+    profile: Path | None = None
+    shows_progress: bool = True
 
     @property
     def journal(self) -> Path:
@@ -67,17 +71,24 @@ def _run(options: BatchOptions, manifest: Manifest, open_scorer: OpenScorer, sco
         scores.update(_finished(manifest, journal))
         if scores:
             print(f"going on: {len(scores)} of {len(manifest.rows)} samples are in {options.journal}", file=sys.stderr)
-        _score_rest(options, manifest, scorer, journal, scores)
+        with profiled(scorer, options.profile):
+            _score_rest(options, manifest, scorer, journal, scores)
+            print_account(scorer.stats())
         _write(options, [(row, scores[row.index]) for row in manifest.rows], scorer.identity())
         journal.remove()
 
 
 def _check_targets(options: BatchOptions, manifest: Manifest) -> None:
     """Find out before any work that a target cannot be written, or would overwrite what is read."""
-    targets = {"output": options.output, **({"report": options.report} if options.report is not None else {})}
-    real = {name: os.path.realpath(path) for name, path in targets.items()}
-    if len(set(real.values())) < len(real):
-        raise InvalidInputError("report", "is the same file as the output")
+    check_profile(options.profile, options.scorer)
+    asked = {"output": options.output, "report": options.report, "profile": options.profile}
+    targets = {name: path for name, path in asked.items() if path is not None}
+    real: dict[str, str] = {}
+    for name, path in targets.items():
+        real[name] = os.path.realpath(path)
+        other = next((other for other in real if other != name and real[other] == real[name]), None)
+        if other is not None:
+            raise InvalidInputError(name, f"is the same file as the {other}")
     for name, path in targets.items():
         if real[name] == os.path.realpath(manifest.path):
             raise InvalidInputError(name, f"{path} is the manifest itself")
@@ -128,7 +139,8 @@ def _score_rest(options: BatchOptions, manifest: Manifest, scorer: SampleScorer,
     samples = [row.sample for row in rest if row.sample is not None]
     keys = [_key(row) for row in rest]  # before the files are read: a later change then shows
     failed = sum(score.status is not Status.OK for score in scores.values())
-    with open_progress(len(manifest.rows), done=len(scores), failed=failed) as progress:
+    counts = {"done": len(scores), "failed": failed}
+    with open_progress(len(manifest.rows), **counts, read_stats=scorer.stats, is_shown=options.shows_progress) as progress:
         for place, score in scorer.score_iter(samples, passes=options.passes):
             row = rest[place]
             if score.status in _TRIED_AGAIN:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, validators
+from msgspec.structs import replace
 
 from editscore.cli.batch import BatchOptions, score_manifest
 from editscore.cli.scorers import ScorerOptions, open_scorer
@@ -15,6 +16,7 @@ from editscore.types import InvalidInputError
 _ONE = Group("One edit", sort_key=1)
 _MANY = Group("Many edits", sort_key=2)
 _JUDGE = Group("Judge", sort_key=3)
+_RUN = Group("The run", sort_key=4)
 
 
 def _text(group: Group, words: str) -> Parameter:
@@ -43,6 +45,8 @@ DType = Annotated[
 ]
 Seed = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=0, lt=2**63), help="The same seed gives the same scores.")]
 Cache = Annotated[bool, _text(_JUDGE, "Keep and reuse the answer of every pass on disk.")]
+Progress = Annotated[bool, _text(_RUN, "Of many edits: a bar on a terminal, elsewhere a line every ten seconds.")]
+Profile = Annotated[Path | None, _text(_RUN, "Write where the engine's time went as a Chrome trace (.json, for ui.perfetto.dev).")]
 
 
 def score(
@@ -64,6 +68,8 @@ def score(
     dtype: DType = None,
     seed: Seed = 42,
     cache: Cache = True,
+    progress: Progress = True,
+    profile: Profile = None,
 ) -> int:
     """Score one edit, or all edits of a manifest."""
     if judge is not None:
@@ -78,8 +84,10 @@ def score(
     if input is not None or output is not None:
         if json:
             raise InvalidInputError("usage", "--json goes with one edit; --output is JSON lines already")
-        return score_manifest(_batch(input, output, report, passes, options), open_scorer=open_scorer)
-    return score_one(_single(source, edited, instruction, report, passes, options, json), open_scorer=open_scorer)
+        batch = _batch(input, output, report, passes, options)
+        return score_manifest(replace(batch, profile=profile, shows_progress=progress), open_scorer=open_scorer)
+    single = _single(source, edited, instruction, report, passes, options, json)
+    return score_one(replace(single, profile=profile), open_scorer=open_scorer)
 
 
 def _check_judge(judge: str) -> None:

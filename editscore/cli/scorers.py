@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
-from editscore.types import EditSample, Identity, Score
+from editscore.types import EditSample, Identity, Score, ScorerStats
 
 
 class ScorerOptions(msgspec.Struct, frozen=True):
@@ -32,6 +32,12 @@ class SampleScorer(Protocol):
     def identity(self) -> Identity: ...
 
     def score_iter(self, samples: Iterable[EditSample], passes: int = 4) -> Iterator[tuple[int, Score]]: ...
+
+    def stats(self) -> ScorerStats: ...
+
+    def record_trace(self) -> None: ...
+
+    def trace(self) -> dict[str, Any]: ...
 
     def __enter__(self) -> Self: ...
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from editscore.cli.account import print_account
 from editscore.cli.exits import DONE, FAILED
+from editscore.cli.profile import check_profile, profiled
 from editscore.cli.scorers import OpenScorer, ScorerOptions
 from editscore.cli.targets import check_target
 from editscore.data import load_sample
-from editscore.types import EditSample, InvalidInputError, Score, Status
+from editscore.types import EditSample, InvalidInputError, Score, ScorerStats, Status
 
 
 class SingleOptions(msgspec.Struct, frozen=True):
@@ -25,14 +27,16 @@ class SingleOptions(msgspec.Struct, frozen=True):
     passes: int = 4
     scorer: ScorerOptions = ScorerOptions()
     as_json: bool = False
+    profile: Path | None = None
 
 
 def score_one(options: SingleOptions, *, open_scorer: OpenScorer) -> int:
     """Score one edit and show it; the exit code says whether there is a score."""
     if options.report is not None:
         check_target(options.report, "report")
+    check_profile(options.profile, options.scorer)
     sample = EditSample(source=options.source, edited=options.edited, instruction=options.instruction)
-    score, seconds = _judge(sample, options, open_scorer)
+    score, seconds, stats = _judge(sample, options, open_scorer)
     if options.report is not None:
         _write_report(options, sample, score)
     if options.as_json:
@@ -43,22 +47,28 @@ def score_one(options: SingleOptions, *, open_scorer: OpenScorer) -> int:
         from editscore.cli.tables import score_table
 
         Console(highlight=False).print(score_table(score, options, seconds))
+    print_account(stats)
     return DONE if score.status is Status.OK else FAILED
 
 
-def _judge(sample: EditSample, options: SingleOptions, open_scorer: OpenScorer) -> tuple[Score, float]:
-    """The score and the seconds it took. The input is read first: opening a model takes seconds, a wrong path need not wait for it."""
+def _judge(sample: EditSample, options: SingleOptions, open_scorer: OpenScorer) -> tuple[Score, float, ScorerStats]:
+    """The score, the seconds it took, and what was computed.
+
+    The input is read first: opening a model takes seconds, a wrong path need not wait for it.
+    """
     started = time.perf_counter()
     try:
         sample = load_sample(sample)
     except InvalidInputError as error:
         judge, seed = options.scorer.judge or "", options.scorer.seed
         failed = Score(id="0", status=Status.INVALID_INPUT, message=str(error), judge=judge, seed=seed)
-        return failed, time.perf_counter() - started
+        return failed, time.perf_counter() - started, ScorerStats()
     with open_scorer(options.scorer) as scorer:
         started = time.perf_counter()
-        ((_, score),) = scorer.score_iter([sample], passes=options.passes)
-        return score, time.perf_counter() - started
+        with profiled(scorer, options.profile):
+            ((_, score),) = scorer.score_iter([sample], passes=options.passes)
+            seconds = time.perf_counter() - started
+        return score, seconds, scorer.stats()
 
 
 def _write_report(options: SingleOptions, sample: EditSample, score: Score) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from editscore.cli.scorers import ScorerOptions
 from editscore.data import load_sample
-from editscore.types import EditSample, Identity, Image, InvalidInputError, PassScore, Score, Spread, Status
+from editscore.types import EditSample, Identity, Image, InvalidInputError, PassScore, Score, ScorerStats, Spread, Status
 
 
 class FakeScorer:
@@ -24,6 +24,7 @@ class FakeScorer:
     def __init__(self, options: ScorerOptions, delay_s: float = 0.0) -> None:
         self.options = options
         self.delay_s = delay_s
+        self.num_done = 0
 
     def identity(self) -> Identity:
         return Identity(model=hashlib.sha256(self.options.model.encode()).hexdigest(), adapter=self.options.adapter or "", prompts="p")
@@ -33,7 +34,20 @@ class FakeScorer:
         for first in range(0, len(listed), 2):
             for place in reversed(range(first, min(first + 2, len(listed)))):
                 time.sleep(self.delay_s)
+                self.num_done += 1
                 yield place, self._score(listed[place], place, passes)
+
+    def stats(self) -> ScorerStats:
+        """As if every edit had one image, 1,000 prompt tokens, of which 400 were computed, and 25 generated ones."""
+        n = self.num_done
+        tokens = {"num_prompt_tokens": 1000 * n, "num_prefilled_tokens": 400 * n, "num_sampled_tokens": 25 * n}
+        return ScorerStats(num_images=2 * n, num_encoded_images=n, num_finished_passes=8 * n, num_cached_passes=n, **tokens)
+
+    def record_trace(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def trace(self) -> dict[str, Any]:
+        return {"traceEvents": self.events}
 
     def _score(self, sample: EditSample, place: int, passes: int) -> Score:
         shared: dict[str, Any] = {"id": sample.id or str(place), "judge": "fake", "seed": self.options.seed, "identity": self.identity()}
