@@ -18,6 +18,7 @@ def completed(row: Row, reason: FinishReason, status: Status = Status.OK, messag
         slots=answer.slots(),
         heads=row.job.heads,
         tokens=tuple(answer.tokens),
+        logprobs=tuple(map(row.logprobs.get, range(len(answer.tokens)))) if row.job.request.logprobs else (),
         was_closed=answer.was_closed,
         status=status,
         message=message,

@@ -264,7 +264,11 @@ class Engine:
                 self._end(row, completed(row, FinishReason.FAILED, Status.ERROR, message), clear=drawn.is_poisoned)
                 continue
             row.num_sampled += 1
+            place = len(answer.tokens)
+            if row.job.request.logprobs:
+                row.logprobs[place] = drawn.logprob
             if num_dropped := answer.take(drawn.token):
+                row.logprobs = {i: value for i, value in row.logprobs.items() if i <= place - num_dropped}
                 num_valid = min(row.num_fed, row.num_fed + 1 - num_dropped)
                 lengths[row.slot] -= row.num_fed - num_valid
                 row.num_fed = num_valid

@@ -17,9 +17,10 @@ from editscore.engine.sequences import Row
 
 @dataclass(frozen=True)
 class Draw:
-    """The token drawn for a row, or -1 and the reason why none could be."""
+    """The token drawn for a row with its log-probability under the model, or -1 and the reason why none could be."""
 
     token: int
+    logprob: float = 0.0
     problem: str = ""
     is_poisoned: bool = False
 
@@ -49,7 +50,8 @@ def draw(rows: Sequence[Row], logits: Tensor, tokenizer: GrammarTokenizer) -> li
             rows[i].answer.record_choice(choice, tuple(values[: len(choice.options)]))
     status = result.status.tolist()
     tokens = result.token.tolist()
-    return [Draw(t) if s == OK else _failure(s) for t, s in zip(tokens, status, strict=True)]
+    logprobs = result.logprob_raw.tolist()
+    return [Draw(t, x) if s == OK else _failure(s) for t, x, s in zip(tokens, logprobs, status, strict=True)]
 
 
 def signed(key: int) -> int:
@@ -59,8 +61,8 @@ def signed(key: int) -> int:
 
 def _failure(status: int) -> Draw:
     if status == NOT_A_NUMBER:
-        return Draw(-1, "the model's logits are not finite", is_poisoned=True)
-    return Draw(-1, "the model gives no probability to any token that the answer allows")
+        return Draw(-1, problem="the model's logits are not finite", is_poisoned=True)
+    return Draw(-1, problem="the model gives no probability to any token that the answer allows")
 
 
 def _tensor(values: list[Any], dtype: torch.dtype, like: Tensor) -> Tensor:

@@ -73,7 +73,10 @@ class Job:
 
 @dataclass(eq=False)
 class Row:
-    """A pass in flight. `num_fed` of its answer's tokens are in the KV store; `slot` is its row in the engine's tables."""
+    """A pass in flight. `num_fed` of its answer's tokens are in the KV store; `slot` is its row in the engine's tables.
+
+    `logprobs` holds the log-probabilities of drawn tokens by their place in the answer, where the request asks for them.
+    """
 
     job: Job
     pass_index: int
@@ -82,3 +85,4 @@ class Row:
     slot: int
     num_fed: int
     num_sampled: int = 0
+    logprobs: dict[int, float] = field(default_factory=dict)

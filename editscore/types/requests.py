@@ -106,7 +106,8 @@ class Request(msgspec.Struct, frozen=True, dict=True):
     """What to ask a model, as content: no token ids, no tensors.
 
     Passes `first_pass .. first_pass + num_passes - 1` are drawn; pass i is the same draw whatever the other two numbers are.
-    `read` names heads of the model to evaluate on the last hidden state of the prompt.
+    `read` names heads of the model to evaluate on the last hidden state of the prompt. `logprobs` asks for the log-probability of
+    every drawn token; it changes no draw, so it is not part of `digest`.
     """
 
     messages: tuple[Message, ...]
@@ -116,6 +117,7 @@ class Request(msgspec.Struct, frozen=True, dict=True):
     sampling: Sampling = Sampling()
     seed: int = 42
     read: tuple[str, ...] = ()
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         if self.num_passes < 1 or self.first_pass < 0:
@@ -166,7 +168,11 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """The answer of one pass of one request. `text` is what was generated or forced, `message` says why it failed."""
+    """The answer of one pass of one request. `text` is what was generated or forced, `message` says why it failed.
+
+    `logprobs`, where asked for, has an entry per token of `tokens`: its log-probability under the model (natural logarithm, before
+    temperature, filters and grammar), None for a token that the grammar forced.
+    """
 
     pass_index: int
     text: str
@@ -180,3 +186,4 @@ class Completion(msgspec.Struct, frozen=True):
     num_prompt_tokens: int = 0
     num_sampled_tokens: int = 0
     num_forced_tokens: int = 0
+    logprobs: tuple[float | None, ...] = ()

@@ -49,7 +49,7 @@ def test_shuffled_is_the_same(model: VisionLanguageModel, requests: list[Request
 
 def test_few_rows_and_small_prefills_are_the_same(model: VisionLanguageModel, requests: list[Request], together: list[Completion]) -> None:
     """Passes that wait for rows enter as others leave; an image cache of nothing encodes again."""
-    config = EngineConfig(max_rows=5, prefill_tokens=90, image_patches=20, image_cache_mb=0, kv_memory_mb=1)
+    config = EngineConfig(max_rows=5, prefill_tokens=90, chunk_tokens=37, image_patches=20, image_cache_mb=0, kv_memory_mb=1)
     assert run(model, requests[:12], config) == together[:24]
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -76,3 +77,21 @@ def test_forced_tokens_leave_the_logits_of_forward(model: VisionLanguageModel, p
         num_before, logits = last[i]
         expected = peer.logits(peer.inputs(request.messages, request.images), completion.tokens[: num_before + 1])[-1]
         np.testing.assert_allclose(logits.numpy(), expected.numpy(), atol=TOLERANCE, rtol=0)
+
+
+def test_log_probabilities_are_those_of_transformers(model: VisionLanguageModel, peer: Peer) -> None:
+    requests = [msgspec.structs.replace(edit_request(i, num_images=1 + i % 2, num_passes=2), logprobs=True) for i in range(3)]
+    engine = Engine(model, EngineConfig(kv_memory_mb=16))
+    completions = engine.generate(requests)
+    for place, completion in enumerate(completions):
+        request = requests[place // 2]
+        expected = peer.logits(peer.inputs(request.messages, request.images), completion.tokens).log_softmax(1)
+        drawn = [i for i, value in enumerate(completion.logprobs) if value is not None]
+        assert len(completion.logprobs) == len(completion.tokens)
+        assert len(completion.tokens) - len(drawn) == completion.num_forced_tokens
+        assert 0 < len(drawn) <= completion.num_sampled_tokens, "a token that opened a character and was dropped was drawn, too"
+        for i in drawn:
+            assert completion.logprobs[i] == pytest.approx(float(expected[i, completion.tokens[i]]), abs=TOLERANCE)
+    plain = engine.generate([msgspec.structs.replace(request, logprobs=False) for request in requests])
+    assert all(not completion.logprobs for completion in plain)
+    assert [completion.tokens for completion in plain] == [completion.tokens for completion in completions]
