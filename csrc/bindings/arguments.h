@@ -25,6 +25,7 @@ inline InstructionSet checked_set(int set) {
 }
 
 void add_sampling(pybind11::module_& m);
+void add_activation(pybind11::module_& m);
 void add_attention(pybind11::module_& m);
 void add_attention_cuda(pybind11::module_& m);
 

@@ -31,7 +31,7 @@ def unavailable() -> str | None:
     """Why the compiled module cannot be used, or None."""
     if _C is None:
         return f"the compiled module is missing ({_LOAD_ERROR}); {REBUILD}"
-    if not hasattr(_C, "shared_prefix_attention_cpu"):
+    if not hasattr(_C, "gated_activation_cpu"):  # the newest function
         return f"the compiled module is older than this source; {REBUILD}"
     return None
 
@@ -82,9 +82,14 @@ def use_instruction_set(name: str) -> Iterator[None]:
         _instruction_set.reset(token)
 
 
+@functools.cache
+def _number_of(name: str | None) -> int:
+    return [each for each, _ in _named_sets()].index(name or instruction_sets()[-1])
+
+
 def set_number() -> int:
     """The number that C++ knows the set by."""
-    return [name for name, _ in _named_sets()].index(instruction_set())
+    return _number_of(_instruction_set.get())
 
 
 def sample_tokens_why_not(logits: Tensor, *rest: Any) -> str | None:

@@ -1,0 +1,172 @@
+// One body per loop, plain C++ that compilers turn into vectors, inlined into one function per instruction set by the
+// `target` attribute; see sample_tokens_loops.cpp. A row is worked on in blocks of one length, its end in a buffer, so
+// that odd widths leave no long loop over single elements; the operations, and so the bits, are the same either way.
+#include "editscore/gated_activation.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "editscore/gated_activation_formulas.h"
+#include "half_floats.h"
+#include "parallel.h"
+
+namespace editscore {
+namespace {
+
+constexpr int64_t kElementsPerThread = 1 << 16;  // some 50 us of work
+constexpr int64_t kBlock = 64;
+
+struct Scalars {
+    using Float = float;
+    using Word = uint32_t;
+    static EDITSCORE_INLINE float mul(float a, float b) { return a * b; }
+    static EDITSCORE_INLINE float select(bool mask, float yes, float no) { return mask ? yes : no; }
+    static EDITSCORE_INLINE uint32_t bits(float x) { return bits_of<uint32_t>(x); }
+    static EDITSCORE_INLINE float value(uint32_t x) { return bits_of<float>(x); }
+};
+
+// How an element is read, rounded between the two operations, and written. A NaN is written as one and the same NaN:
+// which of two NaNs a product hands on is left to the compiler.
+template <ActivationType kType>
+struct Numbers;
+
+template <>
+struct Numbers<ActivationType::kFloat32> {
+    using Element = float;
+    static EDITSCORE_INLINE float read(float x) { return x; }
+    static EDITSCORE_INLINE float round(float x) { return x; }
+    static EDITSCORE_INLINE float write(float x) { return x != x ? bits_of<float>(0x7FC00000u) : x; }
+};
+
+template <>
+struct Numbers<ActivationType::kBfloat16> {
+    using Element = uint16_t;
+    static EDITSCORE_INLINE float read(uint16_t x) { return bits_of<float>(static_cast<uint32_t>(x) << 16); }
+    static EDITSCORE_INLINE float round(float x) {
+        // A NaN from a bfloat16 has zeros in its lower half, so adding less than 2^16 leaves it one.
+        const uint32_t bits = bits_of<uint32_t>(x);
+        return bits_of<float>((bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u);
+    }
+    static EDITSCORE_INLINE uint16_t write(float x) { return bfloat16_of(x); }
+};
+
+template <>
+struct Numbers<ActivationType::kFloat16> {
+    using Element = uint16_t;
+    static EDITSCORE_INLINE float read(uint16_t x) { return float_of_half(x); }
+    static EDITSCORE_INLINE float round(float x) { return float_of_half(half_of(x)); }
+    static EDITSCORE_INLINE uint16_t write(float x) { return x != x ? uint16_t{0x7E00u} : half_of(x); }
+};
+
+template <ActivationKind kKind, ActivationType kType, bool kIsGated>
+EDITSCORE_INLINE void activate_block(const typename Numbers<kType>::Element* x,
+                                     const typename Numbers<kType>::Element* up,
+                                     typename Numbers<kType>::Element* __restrict out) {
+    using N = Numbers<kType>;
+    for (int64_t j = 0; j < kBlock; ++j) {
+        const float act = formulas::activation<Scalars, kKind>(N::read(x[j]));
+        out[j] = N::write(kIsGated ? N::round(act) * N::read(up[j]) : act);
+    }
+}
+
+template <ActivationKind kKind, ActivationType kType, bool kIsGated>
+EDITSCORE_INLINE void activate_row(const void* x_row, const void* up_row, void* out_row, int64_t count) {
+    using Element = typename Numbers<kType>::Element;
+    const Element* x = static_cast<const Element*>(x_row);
+    const Element* up = static_cast<const Element*>(up_row);
+    Element* out = static_cast<Element*>(out_row);
+    int64_t start = 0;
+    for (; start + kBlock <= count; start += kBlock) {
+        activate_block<kKind, kType, kIsGated>(x + start, kIsGated ? up + start : up, out + start);
+    }
+    if (start == count) return;
+    const size_t bytes = static_cast<size_t>(count - start) * sizeof(Element);
+    Element x_end[kBlock] = {}, up_end[kBlock] = {}, out_end[kBlock];
+    std::memcpy(x_end, x + start, bytes);
+    if (kIsGated) std::memcpy(up_end, up + start, bytes);
+    activate_block<kKind, kType, kIsGated>(x_end, up_end, out_end);
+    std::memcpy(out + start, out_end, bytes);
+}
+
+using ActivateRow = void (*)(const void* x, const void* up, void* out, int64_t count);
+
+// f<kind, type, is gated>() for the parameters' own.
+template <ActivationKind kKind, ActivationType kType, class F>
+ActivateRow with_gate(const GatedActivationParams& p, F f) {
+    return p.up ? f.template operator()<kKind, kType, true>() : f.template operator()<kKind, kType, false>();
+}
+template <ActivationKind kKind, class F>
+ActivateRow with_type(const GatedActivationParams& p, F f) {
+    switch (p.type) {
+        case ActivationType::kFloat32:
+            return with_gate<kKind, ActivationType::kFloat32>(p, f);
+        case ActivationType::kBfloat16:
+            return with_gate<kKind, ActivationType::kBfloat16>(p, f);
+        case ActivationType::kFloat16:
+            return with_gate<kKind, ActivationType::kFloat16>(p, f);
+    }
+    throw std::invalid_argument("x: type " + std::to_string(static_cast<int>(p.type)) + " is none");
+}
+template <class F>
+ActivateRow with_kind(const GatedActivationParams& p, F f) {
+    switch (p.kind) {
+        case ActivationKind::kSilu:
+            return with_type<ActivationKind::kSilu>(p, f);
+        case ActivationKind::kGeluTanh:
+            return with_type<ActivationKind::kGeluTanh>(p, f);
+        case ActivationKind::kGelu:
+            return with_type<ActivationKind::kGelu>(p, f);
+    }
+    throw std::invalid_argument("kind: " + std::to_string(static_cast<int>(p.kind)) + " is none");
+}
+
+#define EDITSCORE_ACTIVATION_ROWS(NAME, TARGET)                                                              \
+    template <ActivationKind kKind, ActivationType kType, bool kIsGated>                                     \
+    TARGET void row_##NAME(const void* x, const void* up, void* out, int64_t count) {                        \
+        activate_row<kKind, kType, kIsGated>(x, up, out, count);                                             \
+    }                                                                                                        \
+    ActivateRow choose_##NAME(const GatedActivationParams& p) {                                              \
+        return with_kind(p, []<ActivationKind kKind, ActivationType kType, bool kIsGated>() -> ActivateRow { \
+            return row_##NAME<kKind, kType, kIsGated>;                                                       \
+        });                                                                                                  \
+    }                                                                                                        \
+    static_assert(true)
+
+EDITSCORE_ACTIVATION_ROWS(portable, );
+#if defined(__x86_64__)
+#if defined(__clang__)
+#define EDITSCORE_WIDE ""  // clang takes the width from elsewhere, and drops a target attribute that names it
+#else
+#define EDITSCORE_WIDE ",prefer-vector-width=512"
+#endif
+EDITSCORE_ACTIVATION_ROWS(avx2, __attribute__((target("avx2"))));
+EDITSCORE_ACTIVATION_ROWS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE))));
+#endif
+
+ActivateRow choose_row(const GatedActivationParams& p, InstructionSet set) {
+#if defined(__x86_64__)
+    if (set == InstructionSet::kAvx512 || set == InstructionSet::kAvx512Bf16) return choose_avx512(p);
+    if (set == InstructionSet::kAvx2) return choose_avx2(p);
+#endif
+    (void)set;
+    return choose_portable(p);
+}
+
+}  // namespace
+
+void gated_activation_cpu(const GatedActivationParams& p, int num_threads, InstructionSet set) {
+    const int64_t useful = 1 + p.num_rows * p.width / kElementsPerThread;
+    const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
+    const int64_t bytes = p.type == ActivationType::kFloat32 ? 4 : 2;
+    const ActivateRow activate = choose_row(p, set);
+    for_rows(p.num_rows, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+            const char* up = p.up ? static_cast<const char*>(p.up) + row * p.up_row_stride * bytes : nullptr;
+            activate(static_cast<const char*>(p.x) + row * p.x_row_stride * bytes, up,
+                     static_cast<char*>(p.out) + row * p.width * bytes, p.width);
+        }
+    });
+}
+
+}  // namespace editscore
