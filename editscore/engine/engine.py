@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from editscore.engine.attention import attention_numerics
@@ -16,12 +13,11 @@ from editscore.engine.config import EngineConfig
 from editscore.engine.intake import Intake
 from editscore.engine.memory import fit
 from editscore.engine.numerics import engine_identity
+from editscore.engine.residents import Residents
 from editscore.engine.runner import Runner
-from editscore.engine.sampling import Draw, draw, signed
-from editscore.engine.schedule import EXPECTED_TOKENS, Candidate, admit
-from editscore.engine.sequences import Job, Leaf, Row
+from editscore.engine.sampling import Draw, draw
+from editscore.engine.sequences import Job, Row
 from editscore.engine.stats import EngineStats, StatsRecorder
-from editscore.engine.tables import num_pages
 from editscore.models.vlm import VisionLanguageModel
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
@@ -42,11 +38,9 @@ class Engine:
         self.config = fit(config or EngineConfig(), model.sizes)
         self._stats = StatsRecorder()
         self._runner = Runner(model, self.config, self._stats)
+        self._residents = Residents(self._runner, self.config, self._stats)
         self._intake = Intake(model, self.config)
         self._jobs: dict[int, Job] = {}
-        self._waiting: deque[Job] = deque()
-        self._leaves: dict[bytes, Leaf] = {}
-        self._rows: dict[Row, None] = {}  # in order of arrival
         self._ready: list[Delivery] = []
         self._next_id = 0
 
@@ -68,10 +62,8 @@ class Engine:
             self._ready.extend((job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes)
             return job_id
         self._stats.count(num_requests=1, num_prompt_tokens=len(job.leaf.tokens), num_images=len(job.leaf.images))
-        job.leaf = self._leaves.setdefault(job.leaf.key, job.leaf)
-        job.leaf.num_users += 1
         self._jobs[job_id] = job
-        self._waiting.append(job)
+        self._residents.enqueue(job)
         return job_id
 
     def cancel(self, job_id: int) -> None:
@@ -79,13 +71,10 @@ class Engine:
         job = self._jobs.get(job_id)
         if job is None:
             return
-        for row in [row for row in self._rows if row.job is job]:
+        for row in [row for row in self._residents.rows if row.job is job]:
             self._end(row, completed(row, FinishReason.CANCELLED))
-        for index in job.waiting:
+        for index in self._residents.dequeue(job):
             self._deliver(job, Completion(index, "", FinishReason.CANCELLED, num_prompt_tokens=job.leaf.num_prompt_tokens))
-        job.waiting = []
-        if job in self._waiting:
-            self._waiting.remove(job)
 
     @property
     def num_unfinished(self) -> int:
@@ -96,14 +85,12 @@ class Engine:
         """Lets waiting passes in, computes one token of every pass in flight, and returns the passes that ended."""
         try:
             with self._stats.phase("schedule"):
-                fresh = self._schedule()
-                self._runner.images.prepare_ahead(image for job in islice(self._waiting, JOBS_AHEAD) for image in job.leaf.images)
-                self._run_fresh(fresh)
+                self._run_fresh(self._residents.admit())
                 self._run_rows()
             self._stats.count(num_steps=1)
         except BaseException:
             # An interrupt may come at any line. What was delivered stands; the rest begins again, with the same answers.
-            self._restart()
+            self._residents.restart(self._jobs.values())
             raise
         ready, self._ready = self._ready, []
         return ready
@@ -150,42 +137,6 @@ class Engine:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
         return engine_identity(self.model)
 
-    # Schedule.
-
-    def _schedule(self) -> list[Row]:
-        tables, store = self._runner.tables, self._runner.store
-        candidates = [self._candidate(job) for job, _ in zip(self._waiting, range(tables.num_free_rows), strict=False)]
-        limits = {"free_rows": tables.num_free_rows, "prefill_tokens": self.config.prefill_tokens}
-        started = admit(candidates, free_pages=store.num_free, **limits)
-        if candidates and not started and not self._rows:
-            self._evict_idle(keep=self._waiting[0].leaf)
-            started = admit(candidates, free_pages=store.num_free, **limits)
-        leaves: list[Leaf] = []
-        fresh: list[Row] = []
-        for count in started:
-            job = self._waiting.popleft()
-            if job.leaf.slot < 0:
-                tables.add_leaf(job.leaf)
-                leaves.append(job.leaf)
-            indices, job.waiting = job.waiting[:count], job.waiting[count:]
-            fresh.extend(self._start(job, index) for index in indices)
-            if job.waiting:
-                self._waiting.appendleft(job)
-        if leaves:
-            self._runner.prefill(leaves)
-        return fresh
-
-    def _candidate(self, job: Job) -> Candidate:
-        tokens = 0 if job.leaf.slot >= 0 else len(job.leaf.tokens)
-        expected = num_pages(len(job.leaf.tokens) % 16 + min(EXPECTED_TOKENS, job.grammar.shape.max_tokens))
-        return Candidate(id(job.leaf), tokens, num_pages(tokens), len(job.waiting), expected)
-
-    def _start(self, job: Job, index: int) -> Row:
-        job.leaf.num_rows += 1
-        answer = job.grammar.start()
-        key = signed(job.request.pass_key(index))
-        return Row(job, index, answer, key, self._runner.tables.add_row(job.leaf), num_fed=len(answer.tokens))
-
     # Run.
 
     def _run_fresh(self, fresh: list[Row]) -> None:
@@ -197,56 +148,15 @@ class Engine:
             if row.answer.finish_reason is not None:
                 self._end(row, completed(row, row.answer.finish_reason))
         rows = [row for row in fresh if row.answer.finish_reason is None]
-        self._rows.update(dict.fromkeys(rows))
+        self._residents.rows.update(dict.fromkeys(rows))
         for part, logits in self._runner.first_logits(rows):
             self._sample(part, logits)
 
     def _run_rows(self) -> None:
-        self._make_room()
-        if self._rows:
-            for part, logits in self._runner.decode(list(self._rows)):
+        self._residents.make_room()
+        if self._residents.rows:
+            for part, logits in self._runner.decode(list(self._residents.rows)):
                 self._sample(part, logits)
-
-    def _make_room(self) -> None:
-        """Frees pages until every pass in flight can take its next tokens: idle prompts first, then the youngest requests."""
-        tables, store = self._runner.tables, self._runner.store
-        while self._rows:
-            slots = np.asarray([row.slot for row in self._rows], np.int32)
-            counts = np.asarray([len(row.answer.tokens) - row.num_fed for row in self._rows], np.int32)
-            if tables.num_missing(slots, counts) <= store.num_free:
-                return
-            if not self._evict_idle():
-                self._preempt()
-
-    def _evict_idle(self, keep: Leaf | None = None) -> bool:
-        """Drops the prompts that no pass in flight uses; they are computed again when they are needed."""
-        idle = [leaf for leaf in self._leaves.values() if leaf.slot >= 0 and not leaf.num_rows and leaf is not keep]
-        for leaf in idle:
-            self._runner.tables.remove_leaf(leaf)
-        return bool(idle)
-
-    def _preempt(self) -> None:
-        """Sends the youngest request back to the queue (of the oldest one only its last pass); it will give the same answer."""
-        rows = list(self._rows)
-        job = rows[-1].job
-        victims = rows[-1:] if rows[0].job is job else [row for row in rows if row.job is job]
-        self._stats.count(num_preempted_passes=len(victims))
-        for row in victims:
-            self._release(row)
-        job.waiting = sorted(job.waiting + [row.pass_index for row in victims])
-        if job not in self._waiting:
-            self._waiting.appendleft(job)
-
-    def _restart(self) -> None:
-        """Puts every open pass back into the queue and empties the KV store."""
-        self._runner.reset()
-        self._rows.clear()
-        for leaf in self._leaves.values():
-            leaf.leave_store()
-            leaf.num_rows = 0
-        for job in self._jobs.values():
-            job.waiting = sorted(job.open)
-        self._waiting = deque(self._jobs.values())
 
     # Postprocess.
 
@@ -277,13 +187,8 @@ class Engine:
 
     def _end(self, row: Row, completion: Completion, *, clear: bool = False) -> None:
         row.job.leaf.must_clear |= clear
-        self._release(row, clear=clear)
+        self._residents.release(row, clear=clear)
         self._deliver(row.job, completion)
-
-    def _release(self, row: Row, *, clear: bool = False) -> None:
-        self._rows.pop(row, None)
-        self._runner.tables.remove_row(row.slot, clear=clear)
-        row.job.leaf.num_rows -= 1
 
     def _deliver(self, job: Job, completion: Completion) -> None:
         self._ready.append((job.id, completion))
@@ -292,8 +197,4 @@ class Engine:
         if job.open:
             return
         del self._jobs[job.id]
-        job.leaf.num_users -= 1
-        if not job.leaf.num_users:
-            del self._leaves[job.leaf.key]
-            if job.leaf.slot >= 0:
-                self._runner.tables.remove_leaf(job.leaf, clear=job.leaf.must_clear)
+        self._residents.leave(job)

@@ -58,8 +58,8 @@ def test_pages_that_run_out_send_requests_back_and_change_nothing(qwen2_5: Visio
     expected = run(qwen2_5, requests)
     engine = Engine(qwen2_5, CONFIG)
     preempted: list[int] = []
-    original = engine._preempt
-    monkeypatch.setattr(engine, "_preempt", lambda: (preempted.append(1), original())[1])
+    original = engine._residents._preempt
+    monkeypatch.setattr(engine._residents, "_preempt", lambda: (preempted.append(1), original())[1])
     # 8 prompts of 3..5 pages and 24 passes that grow to 4 or 5 pages each do not fit into 60 pages.
     engine._runner.store.allocate(engine._runner.store.num_free - 60)
     assert engine.generate(requests) == expected
