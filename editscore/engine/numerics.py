@@ -12,7 +12,7 @@ from editscore.engine.attention import attention_numerics
 from editscore.models.vlm import VisionLanguageModel
 
 # Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 
 
 def numerics_digest(model: VisionLanguageModel) -> str:

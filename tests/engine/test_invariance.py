@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
+import torch
+from conftest import load_builder
 from edit_requests import edit_request
 
 from editscore.engine import Engine, EngineConfig
@@ -123,3 +126,23 @@ def test_bfloat16_is_the_same_in_any_company(folder: Path) -> None:
     for i in range(0, 24, 5):
         assert run(model, [requests[i]]) == together[2 * i : 2 * i + 2]
     assert run(model, requests[::-1]) == [together[2 * i + k] for i in reversed(range(24)) for k in range(2)]
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
+    """Widths of real models, so that torch shares a call out over its threads."""
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    return load_model(load_builder().write_checkpoint(folder, request.param, intermediate_size=4864, vocab_size=20_000))
+
+
+def test_threads_and_company_change_no_bit_at_real_widths(wide: VisionLanguageModel) -> None:
+    """torch's own SiLU and GELU failed this in float32: each thread computes the end of its part in another way."""
+    requests = [msgspec.structs.replace(edit_request(i, answer=(Text(3),)), logprobs=True) for i in range(9)]
+    expected = run(wide, requests)
+    try:
+        for threads in (2, 3, 5, 7):
+            torch.set_num_threads(threads)
+            assert run(wide, requests) == expected, f"{threads} threads"
+            assert run(wide, requests[4:5]) == expected[4:5], f"alone on {threads} threads"
+    finally:
+        torch.set_num_threads(1)

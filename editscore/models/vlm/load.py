@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from editscore.models.vlm.activations import replace_activations
 from editscore.models.vlm.adapter import merge_adapter, read_adapter_config
 from editscore.models.vlm.chat import ChatTokenizer
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
@@ -154,6 +155,7 @@ def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
         raise MissingWeightsError(f"the weights of {folder} lack or misshape {len(lacking)} tensors: {', '.join(lacking[:8])}")
     if "sliding_attention" in (getattr(network.config.text_config, "layer_types", None) or ()):
         raise UnsupportedModelError(f"{folder} uses sliding-window attention")
+    replace_activations(network)
     network.model.visual.patch_embed = LinearPatchEmbed(network.model.visual.patch_embed.proj)
     return network.to(device).eval().requires_grad_(False), network.config
 
