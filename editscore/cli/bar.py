@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from math import ceil
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
@@ -23,7 +25,7 @@ class BarProgress:
     def __init__(self, total: int, done: int, failed: int, read_stats: ReadStats) -> None:
         console = Console(stderr=True)
         note = _Note(read_stats if console.width >= NOTE_WIDTH else ScorerStats)
-        columns = (MofNCompleteColumn(), BarColumn(bar_width=None), _TimeLeft(elapsed_when_finished=True), note)
+        columns = (MofNCompleteColumn(), BarColumn(bar_width=None), _Clock(), note)
         self._bar = Progress(*columns, console=console, expand=True)
         self._failed = failed
         self._task = self._bar.add_task("scoring", total=total, completed=done, failed=failed)
@@ -41,16 +43,22 @@ class BarProgress:
         self._bar.stop()
 
 
-class _TimeLeft(TimeRemainingColumn):
-    """`0:01:23 left`; at the end the time that the run took."""
+class _Clock(ProgressColumn):
+    """`0:01:23 left`; before that can be told `0:00:12 so far`, and at the end the time that the run took."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
 
     def render(self, task: Task) -> Text:
-        shown = super().render(task)
-        return shown if task.finished else shown + Text(" left")
+        left = task.time_remaining
+        if left is not None and not task.finished:
+            return Text(f"{timedelta(seconds=ceil(left))} left", style="progress.remaining")
+        spent = timedelta(seconds=int(task.finished_time or task.elapsed or 0.0))
+        return Text(f"{spent}" if task.finished else f"{spent} so far", style="progress.elapsed")
 
 
 class _Note(ProgressColumn):
-    """`3 failed, 28 images, 5.0k prompt, 12.3k generated tokens`, which leaves 17 of 80 columns to the bar."""
+    """`3 failed, 28 images, 5.0k prompt, 12.3k generated tokens`, which leaves some 15 of 80 columns to the bar."""
 
     def __init__(self, read_stats: ReadStats) -> None:
         super().__init__(Column(no_wrap=True))

@@ -59,6 +59,7 @@ def test_a_terminal_gets_a_bar_with_counts_and_the_time_left(pairs: Path) -> Non
     assert all(len(line) <= 80 for line in bars)
     half = [line for line in bars if re.match(r" *\d+/12 .* \d:\d\d:\d\d left .* images, .*k prompt, .* generated tokens", line)]
     assert half, bars
+    assert re.match(r" *0/12 .* 0:00:00 so far", bars[0])
     number = int(re.search(r"(\d+) images", half[0]).group(1))  # type: ignore[union-attr]
     assert f"{number} images, {number * 400 / 1000:.1f}k prompt, {number * 25} generated tokens" in half[0]
     assert re.search(r"12/12 .* \d:\d\d:\d\d 12 images, 4\.8k prompt, 300 generated tokens", bars[-1]) and "left" not in bars[-1]
