@@ -9,10 +9,12 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +190,19 @@ def test_a_profile_without_steps_says_why(
     assert editscore_command("score", "--input", "pairs.jsonl", "--output", "out.jsonl", "--profile", "trace.json") == 0
     assert "profile: trace.json: it is empty, since nothing was computed; --no-cache" in capsys.readouterr().err
     assert json.loads((pairs / "trace.json").read_text())["otherData"]["stats"]["num_encoded_images"] == 12
+
+
+def test_an_interrupted_run_still_has_its_trace(pairs: Path) -> None:
+    command = [str(word) for word in fake_run(pairs, "--profile", str(pairs / "trace.json"), delay_s=0.15)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
+    journal, deadline = pairs / "out.jsonl.journal", time.monotonic() + 30
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on from there" in err
+    assert 2 <= json.loads((pairs / "trace.json").read_text())["otherData"]["stats"]["num_encoded_images"] < 12
+    assert not list(pairs.glob(".*.tmp"))
