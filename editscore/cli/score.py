@@ -43,6 +43,9 @@ Devices = Annotated[str | None, _text(_JUDGE, "Several, as in cuda:0,cuda:1: a p
 DType = Annotated[
     Literal["float32", "bfloat16", "float16"] | None, _text(_JUDGE, "Numbers to compute in; by default what suits the device.")
 ]
+MemoryGb = Annotated[
+    float | None, Parameter(group=_JUDGE, validator=validators.Number(gt=0), help="Stay within so many GB, weights included, per device.")
+]
 Seed = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=0, lt=2**63), help="The same seed gives the same scores.")]
 Cache = Annotated[bool, _text(_JUDGE, "Keep and reuse the answer of every pass on disk.")]
 Progress = Annotated[bool, _text(_RUN, "Of many edits: a bar on a terminal, elsewhere a line every ten seconds.")]
@@ -66,6 +69,7 @@ def score(
     device: Device = None,
     devices: Devices = None,
     dtype: DType = None,
+    memory_gb: MemoryGb = None,
     seed: Seed = 42,
     cache: Cache = True,
     progress: Progress = True,
@@ -77,7 +81,7 @@ def score(
     if prompts is not None:
         _check_prompts(prompts)
     spread = None if devices is None else tuple(each.strip() for each in devices.split(","))
-    options = ScorerOptions(model, adapter, judge, prompts, device, spread, dtype, seed=seed, use_cache=cache)
+    options = ScorerOptions(model, adapter, judge, prompts, device, spread, dtype, memory_gb, seed=seed, use_cache=cache)
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
         raise InvalidInputError("usage", "give either --source, --edited and --instruction, or --input and --output")

@@ -22,6 +22,7 @@ class ScorerOptions(msgspec.Struct, frozen=True):
     device: str | None = None
     devices: tuple[str, ...] | None = None
     dtype: str | None = None
+    memory_gb: float | None = None
     seed: int = 42
     use_cache: bool = True
 
@@ -49,6 +50,7 @@ OpenScorer = Callable[[ScorerOptions], SampleScorer]
 
 def open_scorer(options: ScorerOptions) -> SampleScorer:
     """Load the model and return its scorer. Raises InvalidInputError naming the option at fault."""
+    from editscore.engine import EngineConfig
     from editscore.scoring import load
 
     if not sys.stderr.isatty():
@@ -64,6 +66,7 @@ def open_scorer(options: ScorerOptions) -> SampleScorer:
         device=options.device,
         devices=options.devices,
         dtype=options.dtype,
+        engine_config=EngineConfig(memory_gb=options.memory_gb),
         cache=options.use_cache,
         seed=options.seed,
     )

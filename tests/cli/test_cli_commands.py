@@ -170,3 +170,10 @@ def test_a_terminal_without_unicode_still_works(pairs: Path) -> None:
     command = [sys.executable, str(fake), "0", "score", "--source", "0.png", "--edited", "1.png", "--instruction", "caf\u00e9"]
     done = subprocess.run(command, capture_output=True, cwd=pairs, timeout=60, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and b"caf?" in done.stdout, done.stderr
+
+
+def test_a_budget_of_memory_that_cannot_hold_the_model_is_bad_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    manifest = tmp_path / "pairs.jsonl"
+    manifest.write_text('{"source": "a.png", "edited": "b.png", "instruction": "x"}\n')
+    assert main(["score", "--input", str(manifest), "--output", str(tmp_path / "out.jsonl"), "--memory-gb", "0.01"]) == 2
+    assert "memory_gb: 0.01 is too little" in capsys.readouterr().err
