@@ -18,7 +18,7 @@ from editscore.engine.runner import Runner
 from editscore.engine.sampling import Draw, draw
 from editscore.engine.sequences import Job, Row
 from editscore.engine.stats import EngineStats, StatsRecorder
-from editscore.models.vlm import VisionLanguageModel
+from editscore.models.vlm import VisionLanguageModel, in_mode
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
 # Waiting requests whose images are prepared beside the model's work.
@@ -34,8 +34,8 @@ class Engine:
     """
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
-        self.model = model
         self.config = fit(config or EngineConfig(), model.sizes)
+        self.model = model = in_mode(model, self.config.mode)
         self._stats = StatsRecorder()
         self._runner = Runner(model, self.config, self._stats)
         self._residents = Residents(self._runner, self.config, self._stats)
@@ -135,7 +135,7 @@ class Engine:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
-        return engine_identity(self.model)
+        return engine_identity(self.model, self.config.mode)
 
     # Run.
 

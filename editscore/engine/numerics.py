@@ -9,17 +9,18 @@ import torch
 import transformers
 
 from editscore.engine.attention import attention_numerics
-from editscore.models.vlm import VisionLanguageModel
+from editscore.models.vlm import Mode, VisionLanguageModel
 
 # Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
 ENGINE_VERSION = 3
 
 
-def numerics_digest(model: VisionLanguageModel) -> str:
-    """SHA-256 (hex) of dtype, kind of device and its instruction set, attention backend, and the versions that compute."""
+def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:
+    """SHA-256 (hex) of mode, dtype, kind of device and its instruction set, attention backend, and the versions that compute."""
     is_cpu = model.device.type == "cpu"
     numerics = {
         "engine": ENGINE_VERSION,
+        "mode": mode,
         "attention": attention_numerics(model),
         "dtype": str(model.dtype),
         "device": model.device.type,
@@ -30,7 +31,7 @@ def numerics_digest(model: VisionLanguageModel) -> str:
     return hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
 
 
-def engine_identity(model: VisionLanguageModel) -> dict[str, str]:
+def engine_identity(model: VisionLanguageModel, mode: Mode) -> dict[str, str]:
     """SHA-256 hashes (hex) of all that decides an answer besides the request."""
     own = model.identity
-    return {"model": own.model, "adapter": own.adapter, "preprocessing": own.preprocessing, "numerics": numerics_digest(model)}
+    return {"model": own.model, "adapter": own.adapter, "preprocessing": own.preprocessing, "numerics": numerics_digest(model, mode)}

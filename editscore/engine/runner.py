@@ -1,7 +1,7 @@
 """The tensors of a step: prompts into the KV store, passes one token further.
 
 Every call of the model is one flat batch over all requests; there is no loop over requests around a model call.
-Legend: N tokens of a flat batch (a multiple of 16), R rows (passes), V vocabulary.
+Legend: N tokens of a flat batch (a multiple of the model's `row_multiple`), R rows (passes), V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from editscore.engine.stats import StatsRecorder
 from editscore.engine.tables import CacheTables
 from editscore.models.vlm import ImageFeatures, VisionLanguageModel
 
-ROW_MULTIPLE = 16
+# Rows whose logits are computed together come in multiples of this, which is one of every model's `row_multiple`.
+PART_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Runner:
             shared,
             own_pages,
             np.arange(len(stretches), dtype=np.int32),
-            *_pad(sequence, offset + 1),
+            *self._pad(sequence, offset + 1),
             pages=self.store,
         )
         image_rows, images = _image_rows(stretches, starts, features)
@@ -142,7 +143,7 @@ class Runner:
 
     def _logits_buffer(self, num_rows: int) -> Tensor:
         """Memory for the logits of a step, taken once."""
-        needed = -(-num_rows // ROW_MULTIPLE) * ROW_MULTIPLE
+        needed = num_rows + -num_rows % self.model.row_multiple
         if self._buffer is None or len(self._buffer) < needed:
             self._buffer = torch.empty(needed, self.model.vocab_size, dtype=self.model.dtype, device=self.model.device)
         return self._buffer
@@ -166,7 +167,7 @@ class Runner:
                 tables.leaf_lengths,
                 tables.own_pages[slots],
                 tables.leaf_of[slots],
-                *_pad(sequence, offset + 1),
+                *self._pad(sequence, offset + 1),
                 pages=self.store,
             ),
             tables.own_pages[slots[sequence], offset // PAGE_TOKENS],
@@ -196,7 +197,7 @@ class Runner:
         images: Sequence[ImageFeatures] = (),
     ) -> Tensor:
         """One flat batch through the language model; returns the hidden states of its real tokens."""
-        num_tokens, padding = len(tokens), -len(tokens) % ROW_MULTIPLE
+        num_tokens, padding = len(tokens), -len(tokens) % self.model.row_multiple
         # Padding tokens are written nowhere, attend to nothing and are cut off again.
         slots = self.store.slots(np.pad(pages, (0, padding)), np.pad(offsets, (0, padding)))
         device = self.model.device
@@ -210,6 +211,14 @@ class Runner:
         )
         attention.check()
         return hidden[:num_tokens]
+
+    def _pad(self, sequence: Int32s, lengths: Int32s) -> tuple[Int32s, Int32s]:
+        """`row_seq` and `row_lengths` with padding rows."""
+        padding = -len(sequence) % self.model.row_multiple
+        return (
+            np.pad(sequence, (0, padding), constant_values=-1).astype(np.int32),
+            np.pad(lengths, (0, padding), constant_values=1).astype(np.int32),
+        )
 
 
 def _chunks(leaves: Sequence[Leaf], chunk_tokens: int) -> Iterator[list[Stretch]]:
@@ -253,15 +262,6 @@ def _table(pages: Sequence[Int32s]) -> Int32s:
     return table
 
 
-def _pad(sequence: Int32s, lengths: Int32s) -> tuple[Int32s, Int32s]:
-    """`row_seq` and `row_lengths` with padding rows up to a multiple of 16."""
-    padding = -len(sequence) % ROW_MULTIPLE
-    return (
-        np.pad(sequence, (0, padding), constant_values=-1).astype(np.int32),
-        np.pad(lengths, (0, padding), constant_values=1).astype(np.int32),
-    )
-
-
 def _parts(num_rows: int, most: int) -> Iterator[slice]:
-    size = max(ROW_MULTIPLE, most // ROW_MULTIPLE * ROW_MULTIPLE)
+    size = max(PART_ROWS, most // PART_ROWS * PART_ROWS)
     return (slice(i, i + size) for i in range(0, num_rows, size))

@@ -9,6 +9,7 @@ from editscore.models.vlm.errors import AdapterError, MissingWeightsError, Unkno
 from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.load import load_model, read_sizes
 from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
+from editscore.models.vlm.modes import Mode, in_mode
 from editscore.models.vlm.resolve import resolve
 from editscore.models.vlm.sizes import ModelSizes
 
@@ -17,6 +18,7 @@ __all__ = [
     "Attend",
     "ImageFeatures",
     "MissingWeightsError",
+    "Mode",
     "ModelSizes",
     "PixelRule",
     "PreparedImage",
@@ -24,6 +26,7 @@ __all__ = [
     "UnknownModelError",
     "UnsupportedModelError",
     "VisionLanguageModel",
+    "in_mode",
     "load_model",
     "read_sizes",
     "resolve",

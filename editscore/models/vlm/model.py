@@ -20,7 +20,7 @@ from editscore.models.vlm.sizes import ModelSizes, sizes_of
 from editscore.types import Image, Message
 
 ATTENTION_NAME = "editscore_attend"
-# Rows of linear layers come in multiples of 16: then a row's result does not depend on how many rows there are.
+# On a CPU rows of linear layers come in multiples of 16: then a row's result does not depend on how many rows there are.
 ROW_MULTIPLE = 16
 
 
@@ -90,7 +90,10 @@ class ModelIdentity:
 
 @dataclass
 class VisionLanguageModel:
-    """Qwen2.5-VL or Qwen3-VL of transformers with explicit positions; `load_model` makes it. It keeps no state between calls."""
+    """Qwen2.5-VL or Qwen3-VL of transformers with explicit positions; `load_model` makes it. It keeps no state between calls.
+
+    `row_multiple`: rows of linear layers are padded to a multiple of it (`editscore.models.vlm.modes`).
+    """
 
     network: Any
     chat: ChatTokenizer
@@ -98,6 +101,7 @@ class VisionLanguageModel:
     identity: ModelIdentity
     eos_token_ids: tuple[int, ...]
     heads: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    row_multiple: int = ROW_MULTIPLE
 
     def __post_init__(self) -> None:
         self.config = self.network.config
@@ -141,9 +145,9 @@ class VisionLanguageModel:
         unit = self.pixel_rule.merge_size**2
         patches = [torch.from_numpy(image.patches) for image in images]
         grids = [[1, *image.grid] for image in images]
-        # One more, blank image rounds the rows of the linear layers, before and after merging, up to a multiple of 16.
+        # One more, blank image rounds the rows of the linear layers, before and after merging, up to `row_multiple`.
         num_tokens = sum(len(x) for x in patches) // unit
-        if padding := -num_tokens % ROW_MULTIPLE:
+        if padding := -num_tokens % self.row_multiple:
             side = self.pixel_rule.merge_size
             grids.append([1, side, side * padding])
             patches.append(patches[0].new_zeros(padding * unit, patches[0].shape[1]))
@@ -159,7 +163,7 @@ class VisionLanguageModel:
     def forward(
         self, tokens: Tensor, positions: Tensor, attend: Attend, *, image_rows: Tensor | None = None, images: Sequence[ImageFeatures] = ()
     ) -> Tensor:
-        """Final-norm hidden states [N, H] of a flat batch: tokens [N], positions [3, N], N a multiple of 16.
+        """Final-norm hidden states [N, H] of a flat batch: tokens [N], positions [3, N], N a multiple of `row_multiple`.
 
         `image_rows` [sum of m] are the rows that hold image tokens, in the order of `images`.
         """
@@ -179,12 +183,12 @@ class VisionLanguageModel:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor, *, buffer: Tensor | None = None) -> Tensor:
-        """Logits [R, vocabulary] in the model's dtype of hidden states [R, H]; rows are padded to a multiple of 16 inside.
+        """Logits [R, vocabulary] in the model's dtype of hidden states [R, H]; rows are padded to `row_multiple` inside.
 
-        With a `buffer` [at least R rounded up to a multiple of 16, vocabulary] they are written into it. On a CPU that spares the system's
+        With a `buffer` [at least R rounded up to a multiple of it, vocabulary] they are written into it. On a CPU that spares the system's
         clearing of fresh memory, a fifth of the time of 192 rows of 152,064.
         """
-        rows = pad_rows(hidden)
+        rows = pad_rows(hidden, self.row_multiple)
         if buffer is None:
             return cast(Tensor, self.network.lm_head(rows))[: len(hidden)]
         return torch.mm(rows, self.network.lm_head.weight.t(), out=buffer[: len(rows)])[: len(hidden)]
@@ -196,7 +200,7 @@ class VisionLanguageModel:
         return weight @ hidden.float() + bias
 
 
-def pad_rows(x: Tensor) -> Tensor:
-    """x [R, ...] with zero rows up to the next multiple of 16."""
-    padding = -len(x) % ROW_MULTIPLE
+def pad_rows(x: Tensor, multiple: int) -> Tensor:
+    """x [R, ...] with zero rows up to the next multiple."""
+    padding = -len(x) % multiple
     return F.pad(x, (0, 0) * (x.ndim - 1) + (0, padding)) if padding else x
