@@ -74,6 +74,7 @@ def parts() -> list[Part]:
         bench("attention bf16, few samples", attention, *on_gpu, "--dtypes", "bf16", "--cases", "K=4", timeout_s=120.0),
         bench("sampler", "ops.bench_sample_tokens", *on_gpu, timeout_s=90.0),
         bench("append_kv", "ops.bench_append_kv", *on_gpu, timeout_s=45.0),
+        bench("activation", "ops.bench_gated_activation", *on_gpu, timeout_s=45.0),
         bench("attention bf16, K=8", attention, *on_gpu, "--dtypes", "bf16", "--cases", "K=8"),
         bench("attention bf16, K=16", attention, *on_gpu, "--dtypes", "bf16", "--cases", "K=16"),
     ]

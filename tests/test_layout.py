@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OPS = ("shared_prefix_attention", "append_kv", "sample_tokens")
+OPS = ("shared_prefix_attention", "append_kv", "sample_tokens", "gated_activation")
 LIGHT = ("types", "data", "stats", "report", "world", "judges", "cli")
 
 

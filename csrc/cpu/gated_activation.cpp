@@ -21,7 +21,11 @@ struct Scalars {
     using Float = float;
     using Word = uint32_t;
     static EDITSCORE_INLINE float mul(float a, float b) { return a * b; }
-    static EDITSCORE_INLINE float select(bool mask, float yes, float no) { return mask ? yes : no; }
+    // By bits: of a branch GCC makes one path for each bound, which costs SiLU three divisions instead of one.
+    static EDITSCORE_INLINE float select(bool mask, float yes, float no) {
+        const uint32_t chosen = 0u - static_cast<uint32_t>(mask);
+        return value((bits(yes) & chosen) | (bits(no) & ~chosen));
+    }
     static EDITSCORE_INLINE uint32_t bits(float x) { return bits_of<uint32_t>(x); }
     static EDITSCORE_INLINE float value(uint32_t x) { return bits_of<float>(x); }
 };
@@ -55,7 +59,15 @@ template <>
 struct Numbers<ActivationType::kFloat16> {
     using Element = uint16_t;
     static EDITSCORE_INLINE float read(uint16_t x) { return float_of_half(x); }
-    static EDITSCORE_INLINE float round(float x) { return float_of_half(half_of(x)); }
+    static EDITSCORE_INLINE float round(float x) {
+        // As half_of rounds, but without leaving single precision.
+        const uint32_t sign = bits_of<uint32_t>(x) & 0x80000000u, magnitude = bits_of<uint32_t>(x) & 0x7FFFFFFFu;
+        const uint32_t exponent = magnitude < 0x38800000u ? 0x38800000u : magnitude & 0x7F800000u;  // at least 2^-14
+        const float anchor = bits_of<float>(exponent + (13u << 23));  // its last bit is the last that a half keeps
+        const uint32_t rounded = bits_of<uint32_t>((bits_of<float>(magnitude) + anchor) - anchor);
+        const uint32_t finite = magnitude >= 0x477FF000u ? 0x7F800000u : rounded;
+        return bits_of<float>((magnitude > 0x7F800000u ? magnitude : finite) | sign);
+    }
     static EDITSCORE_INLINE uint16_t write(float x) { return x != x ? uint16_t{0x7E00u} : half_of(x); }
 };
 

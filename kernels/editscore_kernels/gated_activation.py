@@ -27,7 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from editscore_kernels import _native, _native_activation
+from editscore_kernels import _native, _native_activation, _native_cuda, _native_cuda_activation, _triton
 from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
 from editscore_kernels.reference.gated_activation import ACTIVATIONS
 from editscore_kernels.reference.gated_activation import gated_activation as _reference
@@ -95,6 +95,8 @@ def _check(x: Tensor, up: Tensor | None, kind: str) -> None:
 TABLE = OpTable(
     "gated_activation",
     (
+        Candidate("cuda", _native_cuda.unavailable, _native_cuda_activation.why_not, _native_cuda_activation.gated_activation),
+        _triton.candidate("gated_activation"),
         Candidate("cpu", _native.unavailable, _native_activation.why_not, _native_activation.gated_activation),
         Candidate("reference", lambda: None, lambda *arguments: None, _reference),
     ),

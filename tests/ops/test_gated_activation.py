@@ -7,12 +7,11 @@ import math
 import pytest
 import torch
 from activation_cases import DTYPES, HALF_ULP, KINDS, margin, random_input, torch_act
-from editscore_kernels import PreparedActivation, gated_activation
-from editscore_kernels.gated_activation import TABLE
+from editscore_kernels import PreparedActivation, explain, gated_activation
 from editscore_kernels.reference.gated_activation import gated_activation as reference
 from torch import Tensor
 
-BACKENDS = [candidate.backend for candidate in TABLE.candidates if candidate.unavailable() is None]
+BACKENDS = [name for name, answer in explain("gated_activation") if answer == "yes"]
 WIDTHS = (1, 777, 1009, 3420, 4864)
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 each_kind = pytest.mark.parametrize("kind", KINDS)

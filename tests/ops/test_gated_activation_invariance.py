@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 from activation_cases import DTYPES, KINDS, random_input, torch_act
-from editscore_kernels import gated_activation, instruction_sets, use_instruction_set
-from editscore_kernels.gated_activation import TABLE
+from editscore_kernels import explain, gated_activation, instruction_sets, use_instruction_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 THREADS = (1, 2, 3, 5, 7)
-BACKENDS = [candidate.backend for candidate in TABLE.candidates if candidate.unavailable() is None]
+BACKENDS = [name for name, answer in explain("gated_activation") if answer == "yes"]
 needs_cpu = pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled module is missing")
 
 

@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from activation_cases import random_input
 from attention_cases import Case, Paths, attend, decode_paths, make_case, random_paths
-from editscore_kernels import append_kv, explain, sample_tokens
+from editscore_kernels import append_kv, explain, gated_activation, sample_tokens
 from editscore_kernels.shared_prefix_attention import Attended, shared_prefix_attention
 from sampling_cases import random_logits, random_mask
 
@@ -125,3 +126,18 @@ def test_tokens_are_those_of_the_cpu(backend: str, dtype: torch.dtype) -> None:
                 assert torch.equal(got.token.cpu(), expected.token)
                 assert torch.equal(got.status.cpu(), expected.status)
                 torch.testing.assert_close(got.logprob.cpu(), expected.logprob, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "gelu"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_activations_have_the_bits_of_the_cpu(backend: str, kind: str, dtype: torch.dtype) -> None:
+    """In rows that are read in vectors and in rows that are not, with a gate in the same matrix and without one."""
+    skip_unless_runs("gated_activation", backend)
+    for width in (1, 777, 3420, 4864):
+        x, up = random_input(5, width, dtype)
+        on_device = torch.cat((x, up), dim=1).cuda().chunk(2, dim=1)
+        for count in (1, 2):
+            expected = gated_activation(*(x, up)[:count], kind=kind, backend="cpu")  # type: ignore[arg-type]
+            got = gated_activation(*on_device[:count], kind=kind, backend=backend)  # type: ignore[arg-type]
+            assert torch.equal(got.cpu(), expected)

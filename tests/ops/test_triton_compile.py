@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="triton is not installed (`pip install edit
 if os.environ.get("TRITON_INTERPRET", "0") != "0":
     pytest.skip("TRITON_INTERPRET is set: kernels are interpreted in this process, not compiled", allow_module_level=True)
 
-from editscore_kernels._triton import append_kv, sample_tokens, shared_prefix_attention
+from editscore_kernels._triton import append_kv, gated_activation, sample_tokens, shared_prefix_attention
 from triton_compiling import ARCHITECTURES, SHARED_LIMIT, Compiled, compile_kernel
 
 TYPES_16 = ("bf16", "fp16")
@@ -125,3 +125,19 @@ def test_merge_and_append(dtype: str, architecture: int) -> None:
     types = {f"{name}_ptr": f"*{dtype}" for name in ("k", "v", "k_pages", "v_pages")} | {"slots_ptr": "*i64"}
     constants = {"NUM_HEADS": 8, "HEAD_DIM": 128, "WIDTH": 1024, "PAGE": 16}
     assert_it_fits(compile_kernel(append_kv._append_kv_kernel, types, constants, architecture, num_warps=append_kv.NUM_WARPS), architecture)
+
+
+@on_every_architecture
+@pytest.mark.parametrize("kind", gated_activation.KINDS)
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_activation(dtype: str, kind: str, architecture: int) -> None:
+    """Every product is rounded on its own and the division is exactly rounded, so the bits are those of the C++: 35 to 63 registers."""
+    types = {f"{name}_ptr": f"*{dtype}" for name in ("x", "up", "out")}
+    for has_up in (False, True):
+        constants = {"KIND": gated_activation.KINDS[kind], "HAS_UP": has_up, "ROUND_BF16": False, "BLOCK": gated_activation.BLOCK}
+        kernel = gated_activation._gated_activation_fwd_kernel
+        compiled = compile_kernel(kernel, types, constants, architecture, num_warps=gated_activation.NUM_WARPS)
+        assert_it_fits(compiled, architecture)
+        assert not re.findall(r"fma\.\w+\.(?:ftz\.)?f32", compiled.ptx)
+        assert "div.rn.f32" in compiled.ptx
+        assert "div.full" not in compiled.ptx

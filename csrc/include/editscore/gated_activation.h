@@ -27,7 +27,7 @@ struct GatedActivationParams {
 void gated_activation_cpu(const GatedActivationParams& params, int num_threads, InstructionSet set);
 
 // Launched on `stream` (a cudaStream_t), without waiting; every pointer is one of the device. Throws
-// std::invalid_argument for more than 2^31 - 1 columns, std::runtime_error when CUDA refuses the launch.
+// std::invalid_argument for more than 2^30 columns, std::runtime_error when CUDA refuses the launch.
 void gated_activation_cuda(const GatedActivationParams& params, void* stream);
 
 }  // namespace editscore
