@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoint import write_checkpoint
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from editscore.engine import Engine, EngineConfig
 from editscore.models.vlm import AdapterError, load_model
+from editscore.types import Message, Request, Sampling, Text, TextPart
 
 TARGETS = ["q_proj", "v_proj", "o_proj"]
 
@@ -125,3 +127,33 @@ def test_kinds_that_are_not_read_are_named(base: Path, tmp_path: Path, settings:
 def test_a_folder_without_an_adapter_is_named(base: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no adapter_config"):
         load_model(base, adapter=tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "target_modules": ["gate_proj", "down_proj", "qkv"]}])
+def test_an_adapter_kept_apart_gives_the_outputs_of_peft(base: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = write_adapter(base, tmp_path / "adapter", **settings)
+    peer = PeftModel.from_pretrained(Qwen2_5_VLForConditionalGeneration.from_pretrained(base), folder).eval()
+    apart, merged, plain = load_model(base, adapter=folder, keep_adapter_apart=True), load_model(base, adapter=folder), load_model(base)
+    names = dict(plain.network.named_modules())
+    changed = [name for name, module in apart.network.named_modules() if type(module).__name__ == "LowRankLinear"]
+    assert len(changed) > 3
+    x = torch.randn(16, 256, generator=torch.Generator().manual_seed(1))
+    for name in changed:
+        mine, theirs = apart.network.get_submodule(name), peer.base_model.model.get_submodule(name)
+        rows = x[:, : names[name].in_features]
+        torch.testing.assert_close(mine(rows), theirs(rows), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mine(rows), merged.network.get_submodule(name)(rows), atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(mine(rows), names[name](rows), atol=1e-3)
+        assert torch.equal(mine.weight, names[name].weight), "the base stays as it was"
+    assert len({model.identity.adapter for model in (apart, merged, plain)}) == 3
+
+
+def test_an_engine_runs_on_an_adapter_kept_apart(base: Path, tmp_path: Path) -> None:
+    folder = write_adapter(base, tmp_path / "adapter")
+    request = Request((Message("user", (TextPart("the car is red"),)),), (Text(8),), sampling=Sampling(temperature=0.0))
+    texts = []
+    for keep in (False, True):
+        model = load_model(base, adapter=folder, keep_adapter_apart=keep)
+        texts.append([completion.tokens for completion in Engine(model, EngineConfig(kv_memory_mb=16)).generate([request])])
+    assert texts[0] == texts[1]
+    assert texts[0] != [c.tokens for c in Engine(load_model(base), EngineConfig(kv_memory_mb=16)).generate([request])]

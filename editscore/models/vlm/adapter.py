@@ -1,4 +1,5 @@
-"""LoRA adapters in PEFT's format, merged into the weights in memory: W += scale * B @ A (Hu et al., arXiv 2106.09685).
+"""LoRA adapters in PEFT's format: merged into the weights in memory, W += scale * B @ A, or kept apart, W x + scale * B (A x)
+(Hu et al., arXiv 2106.09685).
 
 Own loader, because a name that does not match is only a warning elsewhere and then nothing is applied: here every tensor of
 the adapter must find its weight, every targeted layer must find its tensors, and an adapter of zeros is an error.
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from editscore.models.vlm.errors import AdapterError
 
@@ -44,12 +47,60 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+@dataclass(frozen=True)
+class Low:
+    """The change of one layer as two thin matrices: a [rank, in], b [out, rank], and its scale; float32."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+class LowRankLinear(nn.Module):
+    """A linear layer with its change beside it: base(x) + scale * (x a^T) b^T, in the layer's dtype."""
+
+    def __init__(self, base: nn.Linear, low: Low) -> None:
+        super().__init__()
+        self.base, self.scale = base, low.scale
+        self.register_buffer("a", low.a.to(base.weight))
+        self.register_buffer("b", low.b.to(base.weight))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the base, whose dtype and device are the layer's."""
+        return self.base.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in] to [..., out]."""
+        out: Tensor = self.base(x)
+        return out + F.linear(F.linear(x, cast(Tensor, self.a)), cast(Tensor, self.b)) * self.scale
+
+
 @torch.no_grad()
 def merge_adapter(model: nn.Module, folder: Path) -> int:
     """Adds the adapter in `folder` to the weights of `model` and returns the number of layers changed.
 
     Raises `AdapterError` naming the tensors that are unknown, missing, of a wrong shape or all zero; the model is unchanged then.
     """
+    layers = read_adapter(model, folder)
+    for name, low in layers.items():
+        weight = cast(nn.Linear, model.get_submodule(name)).weight
+        weight.copy_((weight.float() + (low.scale * (low.b @ low.a)).to(weight.device)).to(weight.dtype))
+    return len(layers)
+
+
+def attach_adapter(model: nn.Module, folder: Path) -> int:
+    """Sets the adapter in `folder` beside the weights of `model`, which stay as they are; returns and raises as `merge_adapter`."""
+    layers = read_adapter(model, folder)
+    for name, low in layers.items():
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, LowRankLinear(cast(nn.Linear, model.get_submodule(name)), low))
+    return len(layers)
+
+
+@torch.no_grad()
+def read_adapter(model: nn.Module, folder: Path) -> dict[str, Low]:
+    """The adapter in `folder` by the name of the layer that each part changes; raises `AdapterError` as `merge_adapter`."""
     config = read_adapter_config(folder)
     path = folder / "adapter_model.safetensors"
     if not path.exists():
@@ -57,17 +108,14 @@ def merge_adapter(model: nn.Module, folder: Path) -> int:
     modules = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     pairs = _pair_tensors(load_file(str(path)), modules)
     _check_targets(config, modules, pairs)
-    deltas = {name: _delta(name, pairs[name], config, modules[name]) for name in sorted(pairs)}
-    if not deltas or all(not bool(delta.any()) for delta in deltas.values()):
+    layers = {name: _low(name, pairs[name], config, modules[name]) for name in sorted(pairs)}
+    if not layers or all(not bool((low.b @ low.a).any()) for low in layers.values()):
         raise AdapterError(f"{folder} changes nothing: every product of its tensors is zero")
-    for name, delta in deltas.items():
-        weight = modules[name].weight
-        weight.copy_((weight.float() + delta.to(weight.device)).to(weight.dtype))
-    return len(deltas)
+    return layers
 
 
-def _pair_tensors(tensors: dict[str, torch.Tensor], modules: dict[str, nn.Linear]) -> dict[str, dict[str, torch.Tensor]]:
-    pairs: dict[str, dict[str, torch.Tensor]] = {}
+def _pair_tensors(tensors: dict[str, Tensor], modules: dict[str, nn.Linear]) -> dict[str, dict[str, Tensor]]:
+    pairs: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
     for key, tensor in tensors.items():
         match = _LORA_KEY.fullmatch(key.removeprefix("base_model.model."))
@@ -88,7 +136,7 @@ def _find_module(name: str, modules: dict[str, nn.Linear]) -> str | None:
     return next((candidate for candidate in candidates if candidate in modules), None)
 
 
-def _check_targets(config: dict[str, Any], modules: dict[str, nn.Linear], pairs: dict[str, dict[str, torch.Tensor]]) -> None:
+def _check_targets(config: dict[str, Any], modules: dict[str, nn.Linear], pairs: dict[str, dict[str, Tensor]]) -> None:
     """Every layer that a list of target modules names by its ending must have tensors (a regular expression may use old names)."""
     targets, excluded = config.get("target_modules"), config.get("exclude_modules") or []
     if not isinstance(targets, list) or not isinstance(excluded, list) or config.get("layers_to_transform") is not None:
@@ -105,13 +153,13 @@ def _check_targets(config: dict[str, Any], modules: dict[str, nn.Linear], pairs:
     _raise_named("target modules that no layer answers to", [t for t in targets if not any(is_named(name, [t]) for name in modules)])
 
 
-def _delta(name: str, pair: dict[str, torch.Tensor], config: dict[str, Any], module: nn.Linear) -> torch.Tensor:
+def _low(name: str, pair: dict[str, Tensor], config: dict[str, Any], module: nn.Linear) -> Low:
     a, b = pair["A"].float(), pair["B"].float()
     rank = a.shape[0]
     if b.ndim != 2 or a.ndim != 2 or b.shape[1] != rank or (b.shape[0], a.shape[1]) != tuple(module.weight.shape):
         raise AdapterError(f"{name}: shapes {tuple(b.shape)} x {tuple(a.shape)} do not make {tuple(module.weight.shape)}")
     alpha = float(_by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha", rank)))
-    return (alpha / (rank**0.5 if config.get("use_rslora") else rank)) * (b @ a)
+    return Low(a, b, alpha / (rank**0.5 if config.get("use_rslora") else rank))
 
 
 def _by_pattern(patterns: dict[str, Any] | None, name: str, default: Any) -> Any:
