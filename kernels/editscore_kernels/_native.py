@@ -71,7 +71,7 @@ def instruction_set() -> str:
 def use_instruction_set(name: str) -> Iterator[None]:
     """Inside the block C++ kernels run on this set ("portable", "avx2", "avx512", "avx512_bf16") instead of the best one.
 
-    A sampled token is the same bits on each; attention is so on one set, and within rounding between two.
+    A sampled token and an activation are the same bits on each; attention is so on one set, and within rounding between two.
     """
     if name not in instruction_sets():
         raise ValueError(f"instruction set: {name!r} is not one of {', '.join(instruction_sets())}")
