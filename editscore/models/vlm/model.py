@@ -5,7 +5,7 @@ Legend: N tokens of a flat batch, H hidden size, n patches, m merged tokens of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -73,10 +73,11 @@ class LinearPatchEmbed(nn.Module):
     def __init__(self, proj: nn.Conv3d) -> None:
         super().__init__()
         self.proj = proj
+        self.linear: Callable[..., Tensor] = F.linear
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches [n, 3 * T * P * P] to [n, hidden]."""
-        return F.linear(patches.to(self.proj.weight.dtype), self.proj.weight.flatten(1), self.proj.bias)
+        return self.linear(patches.to(self.proj.weight.dtype), self.proj.weight.flatten(1), self.proj.bias)
 
 
 @dataclass(frozen=True)

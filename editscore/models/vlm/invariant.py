@@ -1,0 +1,62 @@
+"""A network whose rows do not know each other on a CUDA device: linear layers and RMS norms swapped for batch-invariant ones.
+
+What is left of torch works row by row there already: a LayerNorm gives each row a block of its own, activations and rotations go element
+by element, and the vision tower attends image by image in calls whose shapes no other image changes. Never run on a GPU.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from editscore_kernels.invariant_linear import invariant_linear, invariant_rms_norm
+from torch import Tensor, nn
+
+from editscore.models.vlm.model import LinearPatchEmbed
+
+
+class InvariantLinear(nn.Module):
+    """`nn.Linear` through `invariant_linear`, with the same parameters."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., K] to [..., N]."""
+        return invariant_linear(x, self.weight, self.bias)
+
+
+class InvariantRmsNorm(nn.Module):
+    """A RMS norm of transformers through `invariant_rms_norm`, with the same parameters."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., W], normed."""
+        return invariant_rms_norm(x, self.weight, self.epsilon)
+
+
+def invariant_view(network: nn.Module) -> Any:
+    """The same network over the same parameters with the layers swapped; `network` stays as it is."""
+    view = shared_copy(network)
+    for name, module in list(view.named_modules()):
+        if isinstance(module, LinearPatchEmbed):
+            module.linear = invariant_linear
+        elif isinstance(module, nn.Linear):
+            _put(view, name, InvariantLinear(module))
+        elif type(module).__name__.endswith("RMSNorm"):
+            _put(view, name, InvariantRmsNorm(module))
+    return view
+
+
+def shared_copy(network: nn.Module) -> Any:
+    """A network with modules, buffers and configuration of its own over the parameters of another."""
+    return copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
+
+
+def _put(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)

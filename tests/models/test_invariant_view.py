@@ -1,0 +1,59 @@
+"""Views of a network: layers swapped as exact mode does on a CUDA device, run on the reference; the original is left as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_checkpoint import write_checkpoint
+from torch import Tensor, nn
+
+from editscore.models.vlm import PreparedImage, VisionLanguageModel, in_mode, load_model
+from editscore.models.vlm.invariant import InvariantLinear, InvariantRmsNorm, invariant_view
+from editscore.types import InvalidInputError
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
+    return load_model(write_checkpoint(tmp_path_factory.mktemp("models") / request.param, request.param))
+
+
+def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    return q + scale * k.repeat_interleave(q.shape[1] // k.shape[1], 1) * v.repeat_interleave(q.shape[1] // v.shape[1], 1)
+
+
+def results(model: VisionLanguageModel) -> list[Tensor]:
+    """Features, hidden states and logits."""
+    side, values = model.pixel_rule.merge_size, model.sizes.patch_values
+    patches = np.random.default_rng(0).normal(size=(4 * side * side, values)).astype(np.float32)
+    (image,) = model.encode_images([PreparedImage(patches, (2 * side, 2 * side))])
+    positions = torch.arange(16).expand(3, 16)
+    hidden = model.forward(torch.arange(16) + 32, positions, attend, image_rows=torch.arange(4), images=[image])
+    return [image.features, hidden, model.logits(hidden)]
+
+
+def test_every_linear_layer_and_norm_is_swapped_and_computes_the_same(model: VisionLanguageModel) -> None:
+    expected, before = results(model), [type(module) for module in model.network.modules()]
+    view = VisionLanguageModel(invariant_view(model.network), model.chat, model.pixel_rule, model.identity, model.eos_token_ids)
+    modules = list(view.network.modules())
+    assert not [m for m in modules if isinstance(m, nn.Linear) or type(m).__name__.endswith("RMSNorm")]
+    assert sum(isinstance(m, InvariantLinear) for m in modules) == sum(issubclass(kind, nn.Linear) for kind in before)
+    assert sum(isinstance(m, InvariantRmsNorm) for m in modules) == sum(kind.__name__.endswith("RMSNorm") for kind in before) > 0
+    for got, wanted in zip(results(view), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert [type(module) for module in model.network.modules()] == before, "the model itself is as it was"
+
+
+def test_a_view_holds_the_same_weights(model: VisionLanguageModel) -> None:
+    """Not one parameter is copied, so that moving one of the two to the host and back moves both."""
+    own, of_view = list(model.network.parameters()), list(invariant_view(model.network).parameters())
+    assert {id(weight) for weight in own} == {id(weight) for weight in of_view}
+    assert len(own) == len(of_view)
+
+
+def test_exact_mode_on_a_gpu_without_triton_says_so(model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(VisionLanguageModel, "device", torch.device("cuda:0"))
+    with pytest.raises(InvalidInputError, match=r"mode: exact answers on cuda:0 need Triton: .*; mode 'fast' does without"):
+        in_mode(model, "exact")
