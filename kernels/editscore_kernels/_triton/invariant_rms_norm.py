@@ -35,7 +35,7 @@ def why_not(x: Tensor, weight: Tensor, epsilon: float) -> str | None:
 
 def warps_of(width: int) -> int:
     """Warps of a program: a thread holds up to 16 numbers of its row, or more in rows beyond 4,096."""
-    return max(1, min(8, width // 512))
+    return max(1, min(8, (1 << (width - 1).bit_length()) // 512))
 
 
 def invariant_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
