@@ -59,17 +59,19 @@ def _named(model: VisionLanguageModel, request: Request) -> list[object]:
     return names
 
 
-def gemm_rate(shape: Shape) -> float:
-    """The best rate in operations per second of bf16 products with the language model's own layers, a few rounds each."""
-    best = 0.0
+def gemm_rates(shape: Shape) -> tuple[float, float]:
+    """The best rates of bf16 products with the language model's own layers: operations per second of the clock and of the processor."""
+    best = [0.0, 0.0]
     for rows in NUM_ROWS:
         for outputs, inputs in ((shape.intermediate, shape.hidden), (shape.hidden, shape.intermediate)):
             x, weight = torch.randn(rows, inputs).bfloat16(), torch.randn(outputs, inputs).bfloat16()
             F.linear(x, weight)
-            calls = max(1, int(1e11 / (2 * rows * inputs * outputs)))
+            work = 2 * rows * inputs * outputs
+            calls = max(1, int(1e11 / work))
             for _ in range(ROUNDS):
-                start = time.perf_counter()
+                clock, cpu = time.perf_counter(), time.process_time()
                 for _ in range(calls):
                     F.linear(x, weight)
-                best = max(best, calls * 2 * rows * inputs * outputs / (time.perf_counter() - start))
-    return best
+                spent = time.perf_counter() - clock, time.process_time() - cpu
+                best = [max(rate, calls * work / seconds) for rate, seconds in zip(best, spent, strict=True)]
+    return best[0], best[1]

@@ -146,10 +146,13 @@ def test_rows_and_targets(tmp_path: Path) -> None:
     others = {"openvino": [PeerRun(x, 60.0, 48, {}, {}) for x in (22.0, 30.0, 26.0)], "hf_batched": [PeerRun(100.0, 200.0, 24, {}, {})]}
     grammar = [Run(12.0, 24.0, {}, [Completion(0, "", FinishReason.STOP, tokens=(1, 2))])]
     ours = {"time": [run], "one_pass": [single], "grammar": grammar}
-    bench_scoring.report(bench, "job_s bf16 K=4 2 threads", ours, others, 15.0)
+    bench_scoring.report(bench, "job_s bf16 K=4 2 threads", ours, others, (15.0, 36.0))
     values = {target.title: job_targets.achieved(target, bench.rows) for target in job_targets.TARGETS}
     assert values["job S, openvino-genai, primed"] == pytest.approx(1.3)
     assert values["job S, share of the arithmetic limit"] == pytest.approx(0.75)
+    openvino, roof = (next(t for t in job_targets.TARGETS if t.peer == peer) for peer in ("openvino", "roof"))
+    assert job_targets.achieved(openvino, bench.rows, "best_time") == pytest.approx(1.1)
+    assert job_targets.achieved(roof, bench.rows, "cpu_time") == pytest.approx(0.9)
     assert values["job S, K=4 over K=1 (less is better)"] == 2.0
     assert values["job M, Hugging Face batched"] is None
     verdicts = {target.title: job_targets.verdict(target, values[target.title]) for target in job_targets.TARGETS}
