@@ -5,12 +5,15 @@ This is the only place that knows the attention ops.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from editscore_kernels import instruction_set
 from editscore_kernels.append_kv import append_kv
 from editscore_kernels.kv import KVStore
-from editscore_kernels.page_tables import PageTables
+from editscore_kernels.page_tables import PageTables, TableTensors
 from editscore_kernels.shared_prefix_attention import BAD_TABLE, TABLE, PreparedAttention
 from torch import Tensor
 
@@ -20,7 +23,7 @@ from editscore.models.vlm import VisionLanguageModel
 class PagedAttention:
     """The `attend` of one call: all layers share the tables of pages and the slots that new tokens are written to."""
 
-    def __init__(self, store: KVStore, tables: PageTables, slots: Tensor) -> None:
+    def __init__(self, store: KVStore, tables: TableTensors, slots: Tensor) -> None:
         self._store, self._tables, self._slots = store, tables, slots
         self._attention: PreparedAttention | None = None
         self._scale = 0.0
@@ -36,10 +39,15 @@ class PagedAttention:
         self._statuses.append(attended.status)
         return attended.out
 
-    def check(self) -> None:
-        """Raises RuntimeError if a kernel met a table that names what is not there. Reads one flag back from the device."""
-        if self._statuses and bool((torch.stack(self._statuses) == BAD_TABLE).any()):
-            raise RuntimeError("shared_prefix_attention: a table of pages was changed while it was in use")
+    def problem(self) -> Tensor:
+        """Whether a kernel met a table that names what is not there [1], on the device; `check` raises when it was read back."""
+        return (torch.stack(self._statuses) == BAD_TABLE).any().view(1)
+
+
+def check(problems: Iterable[npt.NDArray[np.bool_]]) -> None:
+    """Raises RuntimeError if one of them is true."""
+    if any(problem.any() for problem in problems):
+        raise RuntimeError("shared_prefix_attention: a table of pages was changed while it was in use")
 
 
 def attention_numerics(model: VisionLanguageModel) -> str:

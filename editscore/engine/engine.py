@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
 
-from editscore.engine.attention import attention_numerics
+from editscore.engine.attention import attention_numerics, check
 from editscore.engine.completions import completed, failed
 from editscore.engine.config import EngineConfig
 from editscore.engine.intake import Intake
@@ -15,9 +16,10 @@ from editscore.engine.memory import fit
 from editscore.engine.numerics import engine_identity
 from editscore.engine.residents import Residents
 from editscore.engine.runner import Runner
-from editscore.engine.sampling import Draw, draw
+from editscore.engine.sampling import Draw, start_draw
 from editscore.engine.sequences import Job, Row
 from editscore.engine.stats import EngineStats, StatsRecorder
+from editscore.engine.transfer import to_host
 from editscore.models.vlm import VisionLanguageModel, in_mode
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
@@ -140,30 +142,44 @@ class Engine:
     # Run.
 
     def _run_fresh(self, fresh: list[Row]) -> None:
-        for row in fresh:
-            hidden = row.job.leaf.hidden
-            assert hidden is not None
-            if row.job.request.read and not row.job.heads:
-                row.job.heads = {name: tuple(self.model.read_head(name, hidden).tolist()) for name in row.job.request.read}
-            if row.answer.finish_reason is not None:
-                self._end(row, completed(row, row.answer.finish_reason))
+        """What passes that start now begin with: the heads that they read, and a token drawn after their prompt."""
+        ended = [row for row in fresh if row.answer.finish_reason is not None]
         rows = [row for row in fresh if row.answer.finish_reason is None]
         self._residents.rows.update(dict.fromkeys(rows))
-        for part, logits in self._runner.first_logits(rows):
-            self._sample(part, logits)
+        reads = {row.job: row.job.request.read for row in fresh if not row.job.heads}
+        heads = [(job, name, self._read_head(job, name)) for job, names in reads.items() for name in names]
+        self._draw(self._runner.first_logits(rows), heads)
+        for row in ended:
+            assert row.answer.finish_reason is not None
+            self._end(row, completed(row, row.answer.finish_reason))
+
+    def _read_head(self, job: Job, name: str) -> Tensor:
+        assert job.leaf.hidden is not None
+        return self.model.read_head(name, job.leaf.hidden)
 
     def _run_rows(self) -> None:
         self._residents.make_room()
         if self._residents.rows:
-            for part, logits in self._runner.decode(list(self._residents.rows)):
-                self._sample(part, logits)
+            self._draw(self._runner.decode(list(self._residents.rows)))
+
+    def _draw(self, parts: Iterable[tuple[Sequence[Row], Tensor]], heads: Sequence[tuple[Job, str, Tensor]] = ()) -> None:
+        """Starts every draw, then reads all that the device has to say in one go."""
+        pending = []
+        for rows, logits in parts:
+            with self._stats.phase("sample"):
+                pending.append(start_draw(rows, logits, self._intake.tokenizer))
+        with self._stats.phase("sample"):
+            problems = self._runner.take_problems()
+            read = to_host([*problems, *(head for _, _, head in heads), *(x for draws in pending for x in draws.tensors)])
+            check(read[: len(problems)])
+            for (job, name, _), values in zip(heads, read[len(problems) :], strict=False):
+                job.heads = {**job.heads, name: tuple(values.tolist())}
+            results = iter(read[len(problems) + len(heads) :])
+            for draws in pending:
+                self._take(draws.rows, draws.finish(*islice(results, len(draws.tensors))))
+                self._stats.count(num_sampled_tokens=len(draws.rows))
 
     # Postprocess.
-
-    def _sample(self, rows: Sequence[Row], logits: Tensor) -> None:
-        with self._stats.phase("sample"):
-            self._take(rows, draw(rows, logits, self._intake.tokenizer))
-        self._stats.count(num_sampled_tokens=len(rows))
 
     def _take(self, rows: Sequence[Row], draws: Sequence[Draw]) -> None:
         lengths = self._runner.tables.own_lengths

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editscore.engine.grammar import GrammarTokenizer
 from editscore.engine.sequences import Row
+from editscore.engine.transfer import Array, to_device
 
 
 @dataclass(frozen=True)
@@ -25,33 +26,46 @@ class Draw:
     is_poisoned: bool = False
 
 
-def draw(rows: Sequence[Row], logits: Tensor, tokenizer: GrammarTokenizer) -> list[Draw]:
-    """Draws the next token of every row from logits [R, V]; log-probabilities at a choice go into the row's answer.
+@dataclass(frozen=True)
+class PendingDraw:
+    """Draws that were started on the device: `tensors` are what has to be read back for `Draw`s to come of them."""
+
+    rows: Sequence[Row]
+    choices: Sequence[tuple[int, Any]]
+    tensors: tuple[Tensor, ...]
+
+    def finish(self, token: Array, status: Array, logprob: Array, of_options: Array) -> list[Draw]:
+        """The draws, from `tensors` read back; log-probabilities at a choice go into the row's answer."""
+        if self.choices:
+            raw = torch.from_numpy(of_options[[i for i, _ in self.choices]]).double()
+            normalised = (raw - raw.logsumexp(1, keepdim=True)).tolist()
+            for (i, choice), values in zip(self.choices, normalised, strict=True):
+                self.rows[i].answer.record_choice(choice, tuple(values[: len(choice.options)]))
+        drawn = zip(token.tolist(), logprob.tolist(), status.tolist(), strict=True)
+        return [Draw(t, x) if s == OK else _failure(s) for t, x, s in drawn]
+
+
+def start_draw(rows: Sequence[Row], logits: Tensor, tokenizer: GrammarTokenizer) -> PendingDraw:
+    """Starts to draw the next token of every row from logits [R, V]; nothing waits for the device.
 
     A draw depends on the row's request, its pass and the number of tokens before it, on nothing else.
     """
     sampling = [row.job.request.sampling for row in rows]
     choices, option_ids = _options(rows)
-    result = sample_tokens(
-        logits,
-        temperature=_tensor([s.temperature for s in sampling], torch.float64, logits),
-        top_k=_tensor([s.top_k for s in sampling], torch.int64, logits),
-        top_p=_tensor([s.top_p for s in sampling], torch.float64, logits),
-        seed=_tensor([row.job.request.seed for row in rows], torch.int64, logits),
-        request=_tensor([row.key for row in rows], torch.int64, logits),
-        position=_tensor([len(row.answer.tokens) for row in rows], torch.int64, logits),
-        mask=_masks(rows, tokenizer, logits),
-        option_ids=None if option_ids is None else option_ids.to(logits.device),
-    )
-    if choices:
-        raw = result.option_logprob[torch.tensor([i for i, _ in choices], device=logits.device)].double()
-        normalised = (raw - raw.logsumexp(1, keepdim=True)).tolist()
-        for (i, choice), values in zip(choices, normalised, strict=True):
-            rows[i].answer.record_choice(choice, tuple(values[: len(choice.options)]))
-    status = result.status.tolist()
-    tokens = result.token.tolist()
-    logprobs = result.logprob_raw.tolist()
-    return [Draw(t, x) if s == OK else _failure(s) for t, x, s in zip(tokens, logprobs, status, strict=True)]
+    arrays = {
+        "temperature": np.asarray([s.temperature for s in sampling], np.float64),
+        "top_k": np.asarray([s.top_k for s in sampling], np.int64),
+        "top_p": np.asarray([s.top_p for s in sampling], np.float64),
+        "seed": np.asarray([row.job.request.seed for row in rows], np.int64),
+        "request": np.asarray([row.key for row in rows], np.int64),
+        "position": np.asarray([len(row.answer.tokens) for row in rows], np.int64),
+        "mask": _masks(rows, tokenizer),
+        "option_ids": option_ids,
+    }
+    given = {name: array for name, array in arrays.items() if array is not None}
+    moved = dict(zip(given, to_device(list(given.values()), logits.device), strict=True))
+    result = sample_tokens(logits, **moved)  # type: ignore[arg-type]
+    return PendingDraw(rows, choices, (result.token, result.status, result.logprob_raw, result.option_logprob))
 
 
 def signed(key: int) -> int:
@@ -65,11 +79,7 @@ def _failure(status: int) -> Draw:
     return Draw(-1, problem="the model gives no probability to any token that the answer allows")
 
 
-def _tensor(values: list[Any], dtype: torch.dtype, like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=dtype).to(like.device)
-
-
-def _masks(rows: Sequence[Row], tokenizer: GrammarTokenizer, like: Tensor) -> Tensor | None:
+def _masks(rows: Sequence[Row], tokenizer: GrammarTokenizer) -> Array | None:
     masks = np.zeros((len(rows), tokenizer.num_words), np.int32)
     matchers: list[Any] = []
     is_masked = [row.answer.put_mask(i, masks, matchers) for i, row in enumerate(rows)]
@@ -78,10 +88,10 @@ def _masks(rows: Sequence[Row], tokenizer: GrammarTokenizer, like: Tensor) -> Te
     tokenizer.fill(matchers, masks)
     if not all(is_masked):
         masks[~np.asarray(is_masked)] = -1
-    return torch.from_numpy(masks).to(like.device)
+    return masks
 
 
-def _options(rows: Sequence[Row]) -> tuple[list[tuple[int, Any]], Tensor | None]:
+def _options(rows: Sequence[Row]) -> tuple[list[tuple[int, Any]], Array | None]:
     found = [(i, choice) for i, choice in enumerate(row.answer.choice for row in rows) if choice is not None]
     if not found:
         return [], None
@@ -89,4 +99,4 @@ def _options(rows: Sequence[Row]) -> tuple[list[tuple[int, Any]], Tensor | None]
     option_ids = np.full((len(rows), width), -1, np.int64)
     for i, (_, ids) in found:
         option_ids[i, : len(ids)] = ids
-    return [(i, choice) for i, (choice, _) in found], torch.from_numpy(option_ids)
+    return [(i, choice) for i, (choice, _) in found], option_ids

@@ -68,6 +68,11 @@ def unpack_values(v_pages: Tensor) -> Tensor:
     return v_pages.reshape(*front, tokens // pair, width, pair).transpose(-2, -1).reshape(v_pages.shape)
 
 
+def slot_numbers(pages: Int32s, offsets: Int32s) -> npt.NDArray[np.int64]:
+    """The slots [N] of tokens at `offsets` (0..15) of `pages` [N], for `append_kv`: page * 16 + offset, -1 (nowhere) for the null page."""
+    return np.where(pages == NULL_PAGE, -1, pages.astype(np.int64) * PAGE_TOKENS + offsets)
+
+
 class KVStore:
     """Keys and values of all layers, `k` and `v` [layers, P, Hkv, 16, D] in `layout`: packed on the CPU, plain elsewhere, or as named."""
 
@@ -150,15 +155,13 @@ class KVStore:
             self.v[:, index] = 0
 
     def slots(self, pages: Int32s, offsets: Int32s) -> Tensor:
-        """Where tokens at `offsets` (0..15) of `pages` [N] go, for `append_kv`: page * 16 + offset [N], -1 (nowhere) for the null page."""
-        flat = np.where(pages == NULL_PAGE, -1, pages.astype(np.int64) * PAGE_TOKENS + offsets)
-        return torch.from_numpy(flat).to(self.k.device)
+        """`slot_numbers` on the device of the pages."""
+        return torch.from_numpy(slot_numbers(pages, offsets)).to(self.k.device)
 
     def copy_pages(self, sources: Int32s, targets: Int32s) -> None:
         """Copies whole pages of all layers."""
         if len(sources):
-            source = torch.from_numpy(sources.astype(np.int64)).to(self.k.device)
-            target = torch.from_numpy(targets.astype(np.int64)).to(self.k.device)
+            source, target = torch.from_numpy(np.stack([sources, targets]).astype(np.int64)).to(self.k.device)
             self.k[:, target] = self.k[:, source]
             self.v[:, target] = self.v[:, source]
 

@@ -84,9 +84,13 @@ class PageTables:
     def tensors(self, device: torch.device) -> TableTensors:
         """The tables on a device, copied once."""
         if device not in self._tensors:
-            tables = (self.leaf_pages, self.leaf_lengths, self.own_pages, self.seq_leaf, self.row_seq, self.row_lengths, *self._groups())
-            self._tensors[device] = TableTensors(*(torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in tables))
+            self._tensors[device] = TableTensors(*(torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in self.arrays))
         return self._tensors[device]
+
+    @property
+    def arrays(self) -> tuple[Int32s, ...]:
+        """The tables on the host in the order of `TableTensors`, for who copies them together with something else."""
+        return (self.leaf_pages, self.leaf_lengths, self.own_pages, self.seq_leaf, self.row_seq, self.row_lengths, *self._groups())
 
     def _groups(self) -> tuple[Int32s, Int32s]:
         """`group_rows` and `group_starts`.

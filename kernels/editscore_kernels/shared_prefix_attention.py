@@ -76,7 +76,8 @@ class PreparedAttention:
     """The op for calls that differ in their numbers only, such as the layers of a model: plan once, run often.
 
     The first call checks everything and chooses the backend as `shared_prefix_attention` does; later ones check that q and the pages
-    are like the first's. They do not pass through torch's dispatcher: on the CPU a call takes 10 us beside its work instead of 27.
+    are like the first's. In C++ they do not pass through torch's dispatcher: a call takes 10 us beside its work instead of 27. Other
+    backends are called through it, so that a whole step runs on fake tensors and under torch.compile.
     """
 
     def __init__(
@@ -112,7 +113,8 @@ class PreparedAttention:
         if chosen.backend == "cpu":
             self._run = _native_attention.BoundAttention(tables, scale, self._num_splits)
         else:
-            self._run = lambda *tensors: chosen.run(*tensors, *rest)
+            op = torch.ops.editscore.shared_prefix_attention.default
+            self._run = lambda *tensors: op(*tensors, *tables, scale, self._layout, self._num_splits, chosen.backend)
 
 
 def _tensors(tables: PageTables | TableTensors, q: Tensor) -> TableTensors:

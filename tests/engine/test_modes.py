@@ -15,7 +15,7 @@ from torch import Tensor
 
 import editscore.engine.engine as engine_module
 from editscore.engine import Engine, EngineConfig
-from editscore.engine.sampling import draw
+from editscore.engine.sampling import start_draw
 from editscore.models.vlm import VisionLanguageModel, in_mode
 from editscore.scoring.peer import Peer, PeerSource
 from editscore.types import FinishReason, Sampling, Text
@@ -29,9 +29,9 @@ def test_logits_of_fast_are_those_of_transformers(model: VisionLanguageModel, mo
     def recording(rows: Sequence[Any], logits: Tensor, *rest: Any) -> Any:
         for row, values in zip(rows, logits, strict=True):
             seen[row.job.id].append(values.clone())
-        return draw(rows, logits, *rest)
+        return start_draw(rows, logits, *rest)
 
-    monkeypatch.setattr(engine_module, "draw", recording)
+    monkeypatch.setattr(engine_module, "start_draw", recording)
     greedy = Sampling(temperature=0.0)
     requests = [edit_request(i, answer=(Text(12),), num_images=i % 3, sampling=greedy) for i in range(7)]
     peer = Peer(PeerSource.of(model))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import editscore.engine.engine as engine_module
 from editscore.engine import Engine, EngineConfig
-from editscore.engine.sampling import Draw, draw
+from editscore.engine.sampling import PendingDraw, start_draw
 from editscore.models.vlm import VisionLanguageModel
 from editscore.scoring.peer import Peer, PeerSource
 from editscore.types import Request, Sampling, Text
@@ -46,12 +46,12 @@ def test_logits_are_those_of_forward(model: VisionLanguageModel, peer: Peer, mon
     """Every position's logits of a batch with prompts of many lengths, against one whole forward per answer."""
     seen: dict[int, list[Tensor]] = defaultdict(list)
 
-    def recording(rows: Sequence[Any], logits: Tensor, tokenizer: Any) -> list[Draw]:
+    def recording(rows: Sequence[Any], logits: Tensor, tokenizer: Any) -> PendingDraw:
         for row, values in zip(rows, logits, strict=True):
             seen[row.job.id].append(values.clone())
-        return draw(rows, logits, tokenizer)
+        return start_draw(rows, logits, tokenizer)
 
-    monkeypatch.setattr(engine_module, "draw", recording)
+    monkeypatch.setattr(engine_module, "start_draw", recording)
     requests = greedy_requests()
     completions = Engine(model, EngineConfig(kv_memory_mb=16)).generate(requests)
     for i, (request, completion) in enumerate(zip(requests, completions, strict=True)):
@@ -65,11 +65,11 @@ def test_forced_tokens_leave_the_logits_of_forward(model: VisionLanguageModel, p
     """Tokens that the grammar forces, at the beginning and in the middle, are in the cache as if they had been sampled."""
     last: dict[int, tuple[int, Tensor]] = {}
 
-    def recording(rows: Sequence[Any], logits: Tensor, tokenizer: Any) -> list[Draw]:
+    def recording(rows: Sequence[Any], logits: Tensor, tokenizer: Any) -> PendingDraw:
         last.update({row.job.id: (len(row.answer.tokens), values.clone()) for row, values in zip(rows, logits, strict=True)})
-        return draw(rows, logits, tokenizer)
+        return start_draw(rows, logits, tokenizer)
 
-    monkeypatch.setattr(engine_module, "draw", recording)
+    monkeypatch.setattr(engine_module, "start_draw", recording)
     requests = [edit_request(i, num_images=1 + i % 2) for i in range(4)]
     completions = Engine(model, EngineConfig(kv_memory_mb=16)).generate(requests)
     for i, (request, completion) in enumerate(zip(requests, completions, strict=True)):
