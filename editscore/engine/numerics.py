@@ -22,6 +22,7 @@ def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:
         "engine": ENGINE_VERSION,
         "mode": mode,
         "attention": attention_numerics(model),
+        "linear": model.linear_backend,
         "dtype": str(model.dtype),
         "device": model.device.type,
         "capability": torch.backends.cpu.get_cpu_capability() if is_cpu else torch.cuda.get_device_name(model.device),

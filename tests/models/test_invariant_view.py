@@ -15,7 +15,7 @@ from editscore.types import InvalidInputError
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
-    return load_model(write_checkpoint(tmp_path_factory.mktemp("models") / request.param, request.param))
+    return load_model(write_checkpoint(tmp_path_factory.mktemp("models") / request.param, request.param), packed=False)
 
 
 def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
