@@ -47,7 +47,9 @@ def main() -> None:
     answers = engine.generate([long_request(i) for i in range(count)])
     texts = hashlib.sha256("\0".join(completion.text for completion in answers).encode()).hexdigest()
     found = {"peak_mb": memory_mb("VmHWM") - before, "texts": texts, "answers": len(answers), "weights_mb": predicted}
-    print(json.dumps(found | {"actual_mb": sum(p.numel() * p.element_size() for p in engine.model.network.parameters()) / MB}))
+    network = engine.model.network
+    numbers = sum(p.numel() for p in network.parameters()) + sum(getattr(m, "num_weights", 0) for m in network.modules())
+    print(json.dumps(found | {"actual_mb": numbers * engine.model.dtype.itemsize / MB}))
 
 
 if __name__ == "__main__":
