@@ -2,12 +2,11 @@
 
     python -m benchmarks.ops.bench_gated_activation [--rounds 5] [--threads 1 2] [--device cpu] [--no-save]
 
-Cases: rows x width of a feed-forward layer (192 samples decoding, a prefill of 2,048 tokens, a vision tower's 3,420), both inputs halves of
-one merged matrix as layers have them. `torch`: silu(x) * up. `torch_inplace`: silu(x, inplace=True).mul_(up) on a scratch that it may
-destroy, which a layer's x is; its values go to 0 over the rounds, so they are written anew before each round, outside of the time.
-`roof`: one copy of two thirds of the bytes that are read and written (a copy reads one number for each that it writes, the op two).
-`overhead`: one row of 16. We are called as layers call us, through `PreparedActivation`; its result and that of `torch` are new tensors, of
-40 MB for the prefill in fp32, whose pages the system clears anew each time, which is most of the time there.
+Cases: rows x width of a feed-forward layer (192 samples decoding, a prefill of 2,048 tokens, a vision tower's 3,420) and one row of 16,
+which shows what a call costs; both inputs are halves of one merged matrix. We are called as layers call us, through `PreparedActivation`.
+`torch`: silu(x) * up; its result and ours are new tensors, whose pages the system may have to clear, which then is most of the time.
+`<backend>_inplace` against `torch_inplace`: over x, as silu(x, inplace=True).mul_(up); here x is 20 and up 1, so that x stays what it is
+however often it is written. `roof`: one copy of half as many bytes again as x has (a copy reads one number for each it writes, we two).
 """
 
 import argparse
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 from benchmarks.harness import Bench, roof_subjects, time_interleaved
 
-CASES = {"decode 192x4864": (192, 4864), "prefill 2048x4864": (2048, 4864), "vision 2048x3420": (2048, 3420), "overhead 1x16": (1, 16)}
+CASES = {"decode 192x4864": (192, 4864), "prefill 2048x4864": (2048, 4864), "vision 2048x3420": (2048, 3420), "call 1x16": (1, 16)}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Against float64, in units of the product: two roundings of 16-bit types, and for float32 the last bits of act.
 TOLERANCE = {"bf16": 2.0**-7, "fp32": 1e-6}
@@ -35,17 +34,17 @@ def check(out: Tensor, x: Tensor, up: Tensor, case: str, dtype: str) -> None:
         raise AssertionError(f"{case} {dtype}: not torch's bits")
 
 
-def subjects_of(x: Tensor, up: Tensor, backend: str) -> tuple[dict[str, Callable[[], object]], Callable[[], object]]:
-    """What is timed, and what puts the scratch back before a round."""
-    scratch, run = x.clone(), PreparedActivation("silu", backend=backend)  # type: ignore[arg-type]
-    roof = roof_subjects(x.numel() * x.element_size() * 3 // 2, x.device.type)["roof_copy"]
-    subjects: dict[str, Callable[[], object]] = {
+def subjects_of(x: Tensor, up: Tensor, backend: str) -> dict[str, Callable[[], object]]:
+    """What is timed."""
+    run = PreparedActivation("silu", backend=backend)  # type: ignore[arg-type]
+    scratch, ones = torch.full_like(x, 20.0, memory_format=torch.contiguous_format), torch.ones_like(up)
+    return {
         backend: lambda: run(x, up),
+        f"{backend}_inplace": lambda: run(scratch, ones, in_place=True),
         "torch": lambda: functional.silu(x) * up,
-        "torch_inplace": lambda: functional.silu(scratch, inplace=True).mul_(up),
-        "roof": roof,
+        "torch_inplace": lambda: functional.silu(scratch, inplace=True).mul_(ones),
+        "roof": roof_subjects(x.numel() * x.element_size() * 3 // 2, x.device.type)["roof_copy"],
     }
-    return subjects, lambda: scratch.copy_(x)
 
 
 def run_case(bench: Bench, case: str, dtype: str, backend: str, device: str, rounds: int) -> None:
@@ -55,16 +54,14 @@ def run_case(bench: Bench, case: str, dtype: str, backend: str, device: str, rou
     merged = torch.randn(rows, 2 * width, generator=generator, device=device).to(DTYPES[dtype])
     x, up = merged.chunk(2, dim=1)
     check(gated_activation(x, up, kind="silu", backend=backend), x, up, case, dtype)  # type: ignore[arg-type]
-    subjects, put_back = subjects_of(x, up, backend)
-    best = dict.fromkeys(subjects, float("inf"))
-    for _ in range(rounds):
-        put_back()
-        timings = time_interleaved(subjects, rounds=2, sync=torch.cuda.synchronize if device == "cuda" else None)
-        best = {name: min(best[name], timing.min_s * 1e6) for name, timing in timings.items()}
+    timings = time_interleaved(
+        subjects_of(x, up, backend), rounds=rounds, warmup=2, sync=torch.cuda.synchronize if device == "cuda" else None
+    )
+    best = {name: timing.min_s * 1e6 for name, timing in timings.items()}
     threads = torch.get_num_threads() if device == "cpu" else 0
     label = f"{case} {dtype}" + (f" {threads} threads" if threads else "")
-    for peer in ("torch", "torch_inplace", "roof"):
-        bench.compare(label, backend, "time", best[backend], "us", peer=peer, peer_value=best[peer])
+    for subject, peer in ((backend, "torch"), (f"{backend}_inplace", "torch_inplace"), (backend, "roof"), (f"{backend}_inplace", "roof")):
+        bench.compare(label, subject, "time", best[subject], "us", peer=peer, peer_value=best[peer])
 
 
 def main() -> None:

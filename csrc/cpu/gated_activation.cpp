@@ -74,12 +74,14 @@ struct Numbers<ActivationType::kFloat16> {
 template <ActivationKind kKind, ActivationType kType, bool kIsGated>
 EDITSCORE_INLINE void activate_block(const typename Numbers<kType>::Element* x,
                                      const typename Numbers<kType>::Element* up,
-                                     typename Numbers<kType>::Element* __restrict out) {
+                                     typename Numbers<kType>::Element* out) {
     using N = Numbers<kType>;
+    typename N::Element result[kBlock];  // out may be x: written when all of the block is read
     for (int64_t j = 0; j < kBlock; ++j) {
         const float act = formulas::activation<Scalars, kKind>(N::read(x[j]));
-        out[j] = N::write(kIsGated ? N::round(act) * N::read(up[j]) : act);
+        result[j] = N::write(kIsGated ? N::round(act) * N::read(up[j]) : act);
     }
+    std::memcpy(out, result, sizeof(result));
 }
 
 template <ActivationKind kKind, ActivationType kType, bool kIsGated>

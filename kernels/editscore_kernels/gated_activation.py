@@ -49,6 +49,9 @@ def gated_activation(x: Tensor, up: Tensor | None = None, *, kind: ActivationKin
     return torch.ops.editscore.gated_activation.default(x.detach(), None if up is None else up.detach(), kind, backend)  # type: ignore[no-any-return]
 
 
+Run = Callable[[Tensor, Tensor | None, bool], Tensor]
+
+
 class PreparedActivation:
     """The op for many calls, such as one per layer of a model: the backend is chosen once for each dtype and device.
 
@@ -59,18 +62,22 @@ class PreparedActivation:
         check_backend(backend)
         _check_kind(kind)
         self._kind, self._backend = kind, backend
-        self._runs: dict[tuple[torch.dtype, torch.device], Callable[[Tensor, Tensor | None], Tensor]] = {}
+        self._runs: dict[tuple[torch.dtype, torch.device], Run] = {}
 
-    def __call__(self, x: Tensor, up: Tensor | None = None) -> Tensor:
-        """Arguments, result and errors as those of `gated_activation`."""
+    def __call__(self, x: Tensor, up: Tensor | None = None, *, in_place: bool = False) -> Tensor:
+        """Arguments, result and errors as those of `gated_activation`.
+
+        `in_place` says that nobody else needs x: the C++ writes over it if it is contiguous. Where results are so large that each is
+        mapped anew (some 20 MB) this is most of the time.
+        """
         run = self._runs.get((x.dtype, x.device)) or self._prepare(x, up)
-        return run(x, up)
+        return run(x, up, in_place)
 
-    def _prepare(self, x: Tensor, up: Tensor | None) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def _prepare(self, x: Tensor, up: Tensor | None) -> Run:
         _check(x, up, self._kind)
         kind, chosen = self._kind, choose(TABLE, self._backend, x, up, self._kind)
 
-        def run(x: Tensor, up: Tensor | None) -> Tensor:
+        def run(x: Tensor, up: Tensor | None, in_place: bool) -> Tensor:
             _check(x, up, kind)
             return chosen.run(x.detach(), None if up is None else up.detach(), kind)  # type: ignore[no-any-return]
 

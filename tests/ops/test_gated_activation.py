@@ -155,6 +155,24 @@ def test_prepared_calls_have_the_same_bits(backend: str, kind: str) -> None:
 
 
 @each_backend
+@each_kind
+@each_dtype
+def test_in_place_is_allowed_and_has_the_same_bits(backend: str, kind: str, dtype: torch.dtype) -> None:
+    """The C++ writes over an x that is contiguous, the gate being x itself or another; never over a row of a matrix, and never over up."""
+    prepared = PreparedActivation(kind, backend=backend)  # type: ignore[arg-type]
+    x, up = random_input(3, 777, dtype)
+    for gate in (up, None, x):
+        expected, scratch = prepared(x, gate), x.clone()
+        got = prepared(scratch, scratch if gate is x else gate, in_place=True)
+        assert torch.equal(got, expected)
+        assert (got.data_ptr() == scratch.data_ptr()) == (backend == "cpu")
+    merged = torch.cat((x, up), dim=1)
+    halves = merged.clone().chunk(2, dim=1)
+    assert torch.equal(prepared(*halves, in_place=True), prepared(x, up))
+    assert torch.equal(torch.cat(halves, dim=1), merged)
+
+
+@each_backend
 def test_torch_knows_the_op(backend: str) -> None:
     x, up = random_input(3, 10, torch.float32)
     for gate in (up, None):

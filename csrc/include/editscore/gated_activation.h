@@ -16,7 +16,7 @@ struct GatedActivationParams {
     ActivationType type;  // of x, up and out
     const void* x;        // [N, W], the last dimension of stride 1
     const void* up;       // likewise, or null: out = act(x)
-    void* out;            // [N, W], contiguous; overlaps neither x nor up
+    void* out;            // [N, W], contiguous; x or up itself, or apart from both
     int64_t num_rows;     // N >= 0
     int64_t width;        // W >= 0
     int64_t x_row_stride;
