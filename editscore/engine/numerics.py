@@ -23,6 +23,7 @@ def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:
         "mode": mode,
         "attention": attention_numerics(model),
         "linear": model.linear_backend,
+        "ranks": model.num_ranks,
         "dtype": str(model.dtype),
         "device": model.device.type,
         "capability": torch.backends.cpu.get_cpu_capability() if is_cpu else torch.cuda.get_device_name(model.device),

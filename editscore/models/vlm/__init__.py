@@ -10,7 +10,9 @@ from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.load import load_model, read_sizes
 from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
 from editscore.models.vlm.modes import Mode, in_mode
+from editscore.models.vlm.ranks import Ranks, RanksError
 from editscore.models.vlm.resolve import resolve
+from editscore.models.vlm.shards import SplitModel, share_of, why_not_split
 from editscore.models.vlm.sizes import ModelSizes
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "PixelRule",
     "PreparedImage",
     "Prompt",
+    "Ranks",
+    "RanksError",
+    "SplitModel",
     "UnknownModelError",
     "UnsupportedModelError",
     "VisionLanguageModel",
@@ -30,4 +35,6 @@ __all__ = [
     "load_model",
     "read_sizes",
     "resolve",
+    "share_of",
+    "why_not_split",
 ]

@@ -84,9 +84,13 @@ def merge_adapter(model: nn.Module, folder: Path) -> int:
     """
     layers = read_adapter(model, folder)
     for name, low in layers.items():
-        weight = cast(nn.Linear, model.get_submodule(name)).weight
-        weight.copy_((weight.float() + (low.scale * (low.b @ low.a)).to(weight.device)).to(weight.dtype))
+        merge_low(cast(nn.Linear, model.get_submodule(name)).weight, low)
     return len(layers)
+
+
+def merge_low(weight: Tensor, low: Low) -> None:
+    """Adds a change to a weight [out, in], computed in float32 and rounded once."""
+    weight.copy_((weight.float() + (low.scale * (low.b @ low.a)).to(weight.device)).to(weight.dtype))
 
 
 def attach_adapter(model: nn.Module, folder: Path) -> int:

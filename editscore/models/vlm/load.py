@@ -15,13 +15,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from editscore.models.vlm.activations import replace_activations
-from editscore.models.vlm.adapter import attach_adapter, merge_adapter, read_adapter_config
+from editscore.models.vlm.adapter import attach_adapter, merge_adapter, read_adapter, read_adapter_config
 from editscore.models.vlm.chat import ChatTokenizer
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
 from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
 from editscore.models.vlm.images import read_pixel_rule
 from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelIdentity, VisionLanguageModel
+from editscore.models.vlm.packed import pack_linears
+from editscore.models.vlm.ranks import Ranks
 from editscore.models.vlm.resolve import resolve
+from editscore.models.vlm.shards import SplitModel, split_network
 from editscore.models.vlm.sizes import ModelSizes, count_weights, sizes_of
 
 FAMILIES = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration"}
@@ -37,11 +40,17 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     pixels: Mapping[str, int] | None = None,
     keep_adapter_apart: bool = False,
+    packed: bool = True,
+    ranks: Ranks | None = None,
 ) -> VisionLanguageModel:
     """Loads `"nano"`, a folder or a hub id, with a LoRA adapter if one is given.
 
     The adapter is merged into the weights in memory, or kept beside them, which costs two thin products per layer and rounds nothing
-    away in 16 bits; the two have different identities.
+    away in 16 bits; the two have different identities. On the CPU the weights of linear layers are packed for oneDNN, unless `packed` is
+    False (for those who want to look at the weights).
+
+    With `ranks` it is this process's share of the model (`editscore.models.vlm.shards`), split on the host, so that only the share has to
+    fit the device.
 
     A folder that holds only an adapter is loaded over the base that its adapter_config.json names. Without a `dtype` it is
     float32 on the CPU and bfloat16 elsewhere. `pixels` (`min_pixels`, `max_pixels`) go over the checkpoint's preprocessor_config.json,
@@ -49,9 +58,18 @@ def load_model(
     `AdapterError`, all of them `InvalidInputError`.
     """
     folder, adapter_folder = _find(path_or_id, adapter)
-    network, config = _load_network(folder, torch.device(device), _choose_dtype(dtype, torch.device(device)))
-    if adapter_folder is not None:
+    host = torch.device(device if ranks is None else "cpu")
+    network, config = _load_network(folder, host, _choose_dtype(dtype, torch.device(device)))
+    if ranks is not None:
+        if keep_adapter_apart:
+            raise AdapterError("an adapter is kept apart on one device only")
+        split_network(network, ranks, {} if adapter_folder is None else read_adapter(network, adapter_folder))
+        network.to(device)
+    elif adapter_folder is not None:
         (attach_adapter if keep_adapter_apart else merge_adapter)(network, adapter_folder)
+    # In 16 bits the output head is quicker as torch's product, into a buffer (see VisionLanguageModel.logits).
+    if packed:
+        pack_linears(network, keep=() if network.dtype == torch.float32 else (network.lm_head,))
     rule = read_pixel_rule(folder, config.vision_config, _read_json(folder / "editscore.json").get("pixels") or dict(pixels or {}))
     chat = ChatTokenizer(folder, config.image_token_id)
     adapter_hash = "" if adapter_folder is None else folder_hash(adapter_folder, ADAPTER_FILES)
@@ -59,7 +77,8 @@ def load_model(
         adapter_hash = hashlib.sha256(f"{adapter_hash} apart".encode()).hexdigest()
     identity = ModelIdentity(folder_hash(folder, MODEL_FILES), adapter_hash, rule.digest)
     heads = _read_heads(folder, config.text_config.hidden_size, torch.device(device))
-    return VisionLanguageModel(network, chat, rule, identity, _eos_tokens(folder, config, chat), heads)
+    parts = (network, chat, rule, identity, _eos_tokens(folder, config, chat), heads)
+    return VisionLanguageModel(*parts) if ranks is None else SplitModel(*parts, ranks=ranks)
 
 
 def read_sizes(

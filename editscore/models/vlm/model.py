@@ -128,6 +128,11 @@ class VisionLanguageModel:
         return cast(torch.dtype, self.network.dtype)
 
     @property
+    def num_ranks(self) -> int:
+        """How many devices share the model; sums over them have another order than on one."""
+        return 1
+
+    @property
     def sizes(self) -> ModelSizes:
         """Bytes and widths, for a plan of memory."""
         weights = {id(weight): weight for weight in self.network.parameters()}.values()
