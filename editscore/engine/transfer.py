@@ -40,11 +40,11 @@ def to_host(tensors: Sequence[Tensor]) -> list[Array]:
 def packed(arrays: Sequence[Array]) -> Tensor:
     """The bytes of arrays one after the other, in memory that a GPU can fetch by itself where there is one."""
     begins, size = _places(arrays)
-    together = torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-    bytes_ = together.numpy()
+    together = np.zeros(size, np.uint8)
     for begin, x in zip(begins, arrays, strict=True):
-        bytes_[begin : begin + x.nbytes] = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-    return together
+        together[begin : begin + x.nbytes] = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    tensor = torch.from_numpy(together)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def unpacked(together: Tensor, like: Sequence[Array]) -> list[Tensor]:

@@ -7,6 +7,7 @@ by element, and the vision tower attends image by image in calls whose shapes no
 from __future__ import annotations
 
 import copy
+from itertools import chain
 from typing import Any
 
 from editscore_kernels.invariant_linear import invariant_linear, invariant_rms_norm
@@ -53,8 +54,8 @@ def invariant_view(network: nn.Module) -> Any:
 
 
 def shared_copy(network: nn.Module) -> Any:
-    """A network with modules, buffers and configuration of its own over the parameters of another."""
-    return copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
+    """A network with modules and a configuration of its own over the parameters and buffers of another."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())})
 
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -18,6 +18,7 @@ from editscore.models.vlm.chat import ChatTokenizer, Prompt
 from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.packed import PackedLinear
 from editscore.models.vlm.sizes import ModelSizes, sizes_of
+from editscore.models.vlm.vision_plan import vision_plan
 from editscore.types import Image, Message
 
 ATTENTION_NAME = "editscore_attend"
@@ -59,6 +60,14 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mas
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
     """The mask function registered with transformers: what a token may see is the business of `attend`."""
+
+
+def _add_to_rows(hidden: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    """What early layers add for image tokens (DeepStack): hidden [1, N, H] with values [m, H] added to `rows` [m].
+
+    transformers' own takes a mask, from which a GPU must first be asked how many rows there are, while the host waits.
+    """
+    return hidden.index_add(1, rows, values.to(hidden.dtype).unsqueeze(0))
 
 
 AttentionInterface.register(ATTENTION_NAME, _attention)
@@ -107,6 +116,8 @@ class VisionLanguageModel:
 
     def __post_init__(self) -> None:
         self.config = self.network.config
+        if hasattr(self.network.model.language_model, "_deepstack_process"):
+            self.network.model.language_model._deepstack_process = _add_to_rows
         text = self.config.text_config
         self.num_layers: int = text.num_hidden_layers
         self.num_heads: int = text.num_attention_heads
@@ -165,7 +176,8 @@ class VisionLanguageModel:
             grids.append([1, side, side * padding])
             patches.append(patches[0].new_zeros(padding * unit, patches[0].shape[1]))
         x = torch.cat(patches).to(self.device, self.dtype)
-        out = self.network.model.visual(x, grid_thw=torch.tensor(grids, device=self.device), return_dict=True)
+        tower = self.network.model.visual
+        out = tower(x, **vision_plan(tower, grids, self.device), return_dict=True)
         sizes = [rows * columns // unit for _, rows, columns in grids]
         # Clones, so that keeping one image's features does not keep those of the whole batch.
         features = [part.clone() for part in out.pooler_output.split(sizes)]
@@ -185,9 +197,7 @@ class VisionLanguageModel:
         if images:
             embeddings = embeddings.index_copy(0, image_rows, torch.cat([image.features for image in images]).to(embeddings.dtype))
             if images[0].deepstack:
-                is_image = torch.zeros(1, len(tokens), dtype=torch.bool, device=tokens.device)
-                is_image[0, image_rows] = True
-                extra["visual_pos_masks"] = is_image
+                extra["visual_pos_masks"] = image_rows
                 extra["deepstack_visual_embeds"] = [torch.cat(layer) for layer in zip(*(image.deepstack for image in images), strict=True)]
         out = self.network.model.language_model(
             inputs_embeds=embeddings.unsqueeze(0), position_ids=positions.unsqueeze(1), use_cache=False, **extra
