@@ -20,8 +20,8 @@ class Activation(nn.Module):
         self._act = PreparedActivation(kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element by element; the shape stays."""
-        return self._act(x.reshape(-1, x.shape[-1])).view(x.shape)
+        """Element by element; the shape stays. `x` comes fresh from a linear layer and is written over where that is quicker."""
+        return self._act(x.reshape(-1, x.shape[-1]), in_place=True).view(x.shape)
 
 
 class GatedMLP(nn.Module):
@@ -35,7 +35,7 @@ class GatedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., H] to [..., H]."""
         rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = self.down_proj(self._act(self.gate_proj(rows), self.up_proj(rows)))
+        out: Tensor = self.down_proj(self._act(self.gate_proj(rows), self.up_proj(rows), in_place=True))
         return out.view(x.shape)
 
 
