@@ -14,6 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import editscore.scoring.parity as parity
 import editscore.scoring.peer as peer_module
@@ -165,7 +166,11 @@ def test_another_reading_of_the_prompt_fails(qwen25: Path, run: Run, monkeypatch
 
 def test_an_engine_that_minds_company_fails(qwen25: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = VisionLanguageModel.logits
-    monkeypatch.setattr(VisionLanguageModel, "logits", lambda self, hidden: logits(self, hidden) * (1 if len(hidden) == 1 else -1))
+
+    def minding(self: VisionLanguageModel, hidden: Tensor, **how: Any) -> Tensor:
+        return logits(self, hidden, **how) * (1 if len(hidden) == 1 else -1)
+
+    monkeypatch.setattr(VisionLanguageModel, "logits", minding)
     code, report = run(qwen25)
     assert code == 1 and all("runs all prompts together" in row["problem"] for row in report["comparisons"])
 
