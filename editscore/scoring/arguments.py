@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from editscore.judges import Judge
+from editscore.scoring.engines import DEVICE_JOINT
 from editscore.types import EditSample, InvalidInputError
 
 
@@ -37,13 +38,20 @@ def check_seed(seed: int) -> int:
 
 
 def check_devices(device: object, devices: object) -> None:
-    """One device or a list of them, not both."""
+    """One device or a list of them, not both; each of the list may join several that share the model."""
     if devices is None:
+        if isinstance(device, str) and DEVICE_JOINT in device:
+            raise InvalidInputError("device", f"{device!r} joins several, which goes with devices=[{device!r}]")
         return
     if device is not None:
         raise InvalidInputError("devices", "give either device or devices")
     if not isinstance(devices, (list, tuple)) or not devices or not all(isinstance(each, str) for each in devices):
         raise InvalidInputError("devices", f"needs a list with at least one device, such as ['cuda:0', 'cuda:1'], not {devices!r}")
+    for group in devices:
+        joined = group.split(DEVICE_JOINT)
+        kinds = {each.partition(":")[0] for each in joined}
+        if len(joined) > 1 and (len(kinds) > 1 or (kinds != {"cpu"} and len(set(joined)) < len(joined))):
+            raise InvalidInputError("devices", f"{group!r} needs different devices of one kind, such as 'cuda:0+cuda:1'")
 
 
 def _kind(value: object) -> str:

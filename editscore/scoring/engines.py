@@ -11,9 +11,15 @@ from editscore.types import InvalidInputError
 if TYPE_CHECKING:
     from editscore.engine import Engine
 
+# Joins the devices that share one model, as in cuda:0+cuda:1.
+DEVICE_JOINT = "+"
+
 
 class EngineSpec(msgspec.Struct, frozen=True):
-    """Which model runs where: the arguments of `load_model`, and in `config` those of EngineConfig."""
+    """Which model runs where: the arguments of `load_model`, and in `config` those of EngineConfig.
+
+    Several devices in `device`, joined by a plus, share the model; the engine on one of them has a `rank` of `num_ranks`.
+    """
 
     model: str
     adapter: str | None = None
@@ -21,6 +27,8 @@ class EngineSpec(msgspec.Struct, frozen=True):
     dtype: str | None = None
     pixels: dict[str, int] = {}
     config: dict[str, bool | int | float | str | None] = {}
+    rank: int = 0
+    num_ranks: int = 1
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -28,12 +36,14 @@ def open_engine(spec: EngineSpec) -> Engine:
     check_device(spec.device)
     from editscore.engine import Engine, EngineConfig
     from editscore.engine.memory import fit
-    from editscore.models.vlm import load_model, read_sizes
+    from editscore.models.vlm import Ranks, load_model, read_sizes, share_of
 
     config = EngineConfig.model_validate(spec.config)
     if config.memory_gb is not None:  # refused before anything large is read
-        fit(config, read_sizes(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype))
-    model = load_model(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype, pixels=spec.pixels)
+        sizes = read_sizes(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype)
+        fit(config, share_of(sizes, spec.num_ranks))
+    ranks = Ranks(spec.rank, spec.num_ranks) if spec.num_ranks > 1 else None
+    model = load_model(spec.model, adapter=spec.adapter, device=spec.device, dtype=spec.dtype, pixels=spec.pixels, ranks=ranks)
     return Engine(model, config)
 
 

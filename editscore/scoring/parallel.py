@@ -15,11 +15,26 @@ from typing import Self
 
 from editscore.judges import Judge
 from editscore.scoring.cache import ResultCache
-from editscore.scoring.engines import EngineSpec
+from editscore.scoring.engines import DEVICE_JOINT, EngineSpec
 from editscore.scoring.local import MAX_ACTIVE, LocalScorer
 from editscore.scoring.process import COMMAND, EngineProcess, Event, share_of_cores
 from editscore.scoring.routing import choose
-from editscore.scoring.wire import Answers, Ask, Asleep, Cancel, FromEngine, Picture, Ready, Refused, Sleep, Start, Stumbled, Wake, encode
+from editscore.scoring.wire import (
+    Answers,
+    Ask,
+    Asleep,
+    Cancel,
+    FromEngine,
+    Lost,
+    Picture,
+    Ready,
+    Refused,
+    Sleep,
+    Start,
+    Stumbled,
+    Wake,
+    encode,
+)
 from editscore.types import Completion, EngineStats, FinishReason, InvalidInputError, Request, Status
 
 # A step waits this long for an answer, so that new samples and cancelled ones are seen.
@@ -61,10 +76,10 @@ class ParallelEngine:
         self._identity: dict[str, str] = {}
         self.processes: list[EngineProcess] = []
         self._end = weakref.finalize(self, _close_all, self.processes)  # also at the interpreter's end, and without close()
+        threads = share_of_cores(sum(len(spec.device.split(DEVICE_JOINT)) for spec in specs))
         try:
             for number, spec in enumerate(specs):
                 label = f"{spec.device} (process {number + 1} of {len(specs)})"
-                threads = share_of_cores(len(specs))
                 self.processes.append(EngineProcess(number, label, self._events, threads=threads, command=command))
                 self.processes[-1].send(Start(spec))
             self._identity = self._await_identity()
@@ -174,6 +189,8 @@ class ParallelEngine:
                 self._deliver(process, job, completion)
         elif isinstance(said, Stumbled):
             self._stumbled.append((process.label, said))
+        elif isinstance(said, Lost):
+            process.last_words = said.message
         elif isinstance(said, str) and process.is_alive:
             self._move_calls(process, process.bury(said))
 

@@ -34,6 +34,7 @@ class EngineProcess(Place):
         self.label = label
         self.is_alive = True
         self.stats = EngineStats()  # as the child last told
+        self.last_words = ""
         with _interrupts_blocked():
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(threads))
         assert self._child.stdin is not None and self._child.stdout is not None
@@ -62,6 +63,8 @@ class EngineProcess(Place):
     def bury(self, said: str) -> str:
         """The child is lost; how it ended, in words. `said` is what it said last that was no record."""
         self.close()
+        if self.last_words:
+            return f"{self.label}: {self.last_words}"
         if said:
             return f"{self.label}: the engine's process sent something else than records: {said}"
         code = self._child.returncode

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
 from editscore.types import Completion, EditSample, EngineStats, Identity, Request, Score, ScorerStats
 
@@ -79,3 +79,12 @@ class TracingEngine(Protocol):
     def record_trace(self) -> None: ...
 
     def trace(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class GroupEngine(Protocol):
+    """An engine over several processes. From `watch` on it calls `lose`, which ends this process, when one of the others is lost."""
+
+    def watch(self, lose: Callable[[str], NoReturn]) -> None: ...
+
+    def close(self) -> None: ...

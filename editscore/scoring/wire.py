@@ -9,8 +9,9 @@ Nothing here can run code, and no length is believed: a record is at most MAX_RE
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, BinaryIO, TypeVar
 
 import msgspec
@@ -89,6 +90,16 @@ class Wake(msgspec.Struct, frozen=True, tag="wake"):
     """Load it again; answered as `Start` is."""
 
 
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    """To a rank that follows: meet the other ranks at this port; answered by `Ready`."""
+
+    port: int
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """To a rank that follows: make one step; answered by `Stepped`."""
+
+
 # From an engine process.
 
 
@@ -123,8 +134,20 @@ class Stumbled(msgspec.Struct, frozen=True, tag="stumbled"):
     jobs: tuple[JobId, ...]
 
 
-ToEngine = Start | Picture | Forget | Ask | Cancel | Sleep | Wake
-FromEngine = Ready | Asleep | Refused | Answers | Stumbled
+class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
+    """A rank that follows made a step; what came of it, for comparison."""
+
+    outcome: str
+
+
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
+    """Last words: the engine cannot go on, and the process ends."""
+
+    message: str
+
+
+ToEngine = Start | Picture | Forget | Ask | Cancel | Sleep | Wake | Join | Step
+FromEngine = Ready | Asleep | Refused | Answers | Stumbled | Stepped | Lost
 TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
 FROM_ENGINE: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
 
@@ -157,6 +180,15 @@ def read(stream: BinaryIO, decoder: msgspec.msgpack.Decoder[_Record]) -> _Record
         return decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError(f"no record: {error}") from error
+
+
+def outcome(step: Callable[[], list[tuple[int, Completion]]]) -> tuple[list[tuple[int, Completion]], Exception | None, str]:
+    """What a step delivers, what it raises, and a word for the one or the other that is the same where the same happened."""
+    try:
+        delivered = step()
+    except Exception as error:
+        return [], error, type(error).__name__
+    return delivered, None, hashlib.sha256(_ENCODER.encode(delivered)).hexdigest()
 
 
 def _with_images(request: Request, images: Sequence[Image]) -> Request:

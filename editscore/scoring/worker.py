@@ -6,6 +6,7 @@ parent is gone, however it went.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -14,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from editscore.scoring.engines import EngineSpec, check_device, open_engine
-from editscore.scoring.protocol import EngineLike
+from editscore.scoring.engines import DEVICE_JOINT, EngineSpec, check_device, open_engine
+from editscore.scoring.leader import LeadingEngine
+from editscore.scoring.protocol import EngineLike, GroupEngine
 from editscore.scoring.wire import (
     TO_ENGINE,
     Answers,
@@ -26,6 +28,7 @@ from editscore.scoring.wire import (
     Cancel,
     Forget,
     FromEngine,
+    Lost,
     Picture,
     Ready,
     Refused,
@@ -38,6 +41,9 @@ from editscore.scoring.wire import (
     read,
 )
 from editscore.types import Completion, FinishReason, Image, InvalidInputError, Status
+
+if TYPE_CHECKING:
+    from editscore.engine import Engine
 
 # How often a busy engine's counters are sent.
 STATS_S = 0.2
@@ -66,6 +72,7 @@ class Worker:
         self._images: dict[str, Image] = {}
         self._jobs: dict[int, _Job] = {}  # by the engine's number
         self._counted_at = 0.0
+        self._speaking = threading.Lock()
 
     @property
     def is_busy(self) -> bool:
@@ -116,6 +123,17 @@ class Worker:
         if passes or is_due:
             self._say(Answers(tuple(passes), self._engine.stats if is_due else None))
 
+    def lose(self, message: str) -> NoReturn:
+        """The engine cannot go on: last words, and the end of the process. From any thread."""
+        with contextlib.suppress(OSError):
+            self._say(Lost(message))
+        os._exit(1)
+
+    def end_group(self) -> None:
+        """End the processes that the engine started."""
+        if isinstance(self._engine, GroupEngine):
+            self._engine.close()
+
     def _ask(self, ask: Ask) -> None:
         request = ask.restored(self._images)
         try:
@@ -138,6 +156,8 @@ class Worker:
         try:
             if self._engine is None:
                 self._engine = self._make_engine(self._spec)
+                if isinstance(self._engine, GroupEngine):
+                    self._engine.watch(self.lose)
             self._say(Ready(dict(self._engine.identity())))
         except InvalidInputError as error:
             self._say(Refused(error.field, str(error).removeprefix(f"{error.field}: ")))
@@ -146,6 +166,7 @@ class Worker:
             self._say(Refused("", _words(error)))
 
     def _sleep(self) -> None:
+        self.end_group()
         self._engine = None
         self._jobs.clear()
         gc.collect()
@@ -160,19 +181,29 @@ class Worker:
         if self._is_on_cuda:
             import torch
 
-            torch.cuda.synchronize(self._spec.device)
+            torch.cuda.synchronize(self._spec.device.partition(DEVICE_JOINT)[0])
 
     @property
     def _is_on_cuda(self) -> bool:
         return self._spec.device.startswith("cuda")
 
     def _say(self, record: FromEngine) -> None:
-        self._sink.write(encode(record))
-        self._sink.flush()
+        with self._speaking:
+            self._sink.write(encode(record))
+            self._sink.flush()
 
 
 def open_own_engine(spec: EngineSpec) -> EngineLike:
-    """The engine of a process that has its device for itself: kernels go to the current device, so it becomes that."""
+    """The engine of a process that has its device for itself: kernels go to the current device, so it becomes that.
+
+    Over several devices this is the process of the first of them, which starts the others'.
+    """
+    if DEVICE_JOINT in spec.device:
+        return LeadingEngine(spec, _open_on_one)
+    return _open_on_one(spec)
+
+
+def _open_on_one(spec: EngineSpec) -> Engine:
     check_device(spec.device)
     if spec.device.startswith("cuda"):
         import torch
@@ -184,8 +215,8 @@ def open_own_engine(spec: EngineSpec) -> EngineLike:
 def serve(source: BinaryIO, sink: BinaryIO, make_engine: MakeEngine = open_own_engine) -> None:
     """Work until `source` ends, which ends the process."""
     inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(source, inbox), name="editscore-listener", daemon=True).start()
     worker = Worker(sink, make_engine)
+    threading.Thread(target=listen, args=(source, inbox, worker.end_group), name="editscore-listener", daemon=True).start()
     try:
         while True:
             while not worker.is_busy or not inbox.empty():
@@ -195,8 +226,9 @@ def serve(source: BinaryIO, sink: BinaryIO, make_engine: MakeEngine = open_own_e
         os._exit(0)  # the parent is gone
 
 
-def _listen(source: BinaryIO, inbox: queue.SimpleQueue[ToEngine]) -> None:
-    """Read ahead, so that the parent never waits for a step to end, and hash images beside the engine's work."""
+def listen(source: BinaryIO, inbox: queue.SimpleQueue[ToEngine], at_end: Callable[[], None] = lambda: None) -> None:
+    """Read ahead, so that the parent never waits for a step to end, and hash images beside the engine's work. The end of `source` ends the
+    process, after a call of `at_end`."""
     code = 1
     try:
         while (record := read(source, TO_ENGINE)) is not None:
@@ -209,6 +241,8 @@ def _listen(source: BinaryIO, inbox: queue.SimpleQueue[ToEngine]) -> None:
     except WireError:
         _log.exception("the parent sent something else than records")
     finally:
+        with contextlib.suppress(Exception):
+            at_end()
         os._exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from datetime import timedelta
 from typing import Any, Self
 
@@ -44,7 +45,8 @@ class Ranks:
         """Comes back when all have called it. NCCL between GPUs (never run), gloo between CPU processes, over the loopback interface."""
         from torch import distributed
 
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         timeout = timedelta(seconds=TIMEOUT_S)
         store = self._store or distributed.TCPStore("127.0.0.1", port, self.num_ranks, False, timeout)  # type: ignore[attr-defined]
         is_cuda = device.type == "cuda"
