@@ -16,7 +16,7 @@ class EngineConfig(BaseModel):
     `image_patches`: patches per call of the vision tower. `kv_memory_mb`: memory of the KV store. `image_cache_mb`: features of encoded
     images kept for later requests. `logits_mb`: logits that are in memory together. `max_prompt_tokens`: a longer prompt fails its
     request. `memory_gb`: a budget for all of it, weights included; the limits above are lowered until they fit, and a model that
-    does not fit with one request is refused before it is loaded.
+    does not fit with one request is refused before it is loaded. `cuda_graphs`: on a CUDA device decode steps are captured and replayed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,3 +31,4 @@ class EngineConfig(BaseModel):
     logits_mb: int = Field(default=128, ge=1)
     memory_gb: float | None = Field(default=None, gt=0)
     max_prompt_tokens: int = Field(default=16_384, ge=1)
+    cuda_graphs: bool = True

@@ -17,6 +17,7 @@ from torch import Tensor
 from editscore.engine.attention import PagedAttention
 from editscore.engine.batches import DeviceBatch, HostBatch, Stretch, chunks, host_batch, image_rows, padded_rows, prefill_batch
 from editscore.engine.config import EngineConfig
+from editscore.engine.graphs import DecodeGraphs, why_not
 from editscore.engine.images import ImageEncoder
 from editscore.engine.sequences import Leaf, Row
 from editscore.engine.stats import StatsRecorder
@@ -46,6 +47,9 @@ class Runner:
         self.store = KVStore(model.num_layers, model.num_kv_heads, model.head_dim, self.num_pages, model.dtype, model.device)
         self._buffer: Tensor | None = None
         self._problems: list[Tensor] = []
+        reason = why_not(self._device, model.num_ranks, self.config.cuda_graphs)
+        self._graphs = DecodeGraphs(self._compute, self._device, self.config.max_rows) if reason is None else None
+        self._stats.graphs = f"no: {reason}" if reason else "yes"
         self.is_asleep = False
         self.reset()
 
@@ -59,7 +63,7 @@ class Runner:
         """Keeps no memory but the weights, and these on the host."""
         self.images.forget()
         del self.store, self.tables
-        self._buffer, self.is_asleep = None, True
+        self._buffer, self._graphs, self.is_asleep = None, None, True
         if self._device.type == "cuda":
             self.model.network.to("cpu")
             torch.cuda.empty_cache()
@@ -146,7 +150,13 @@ class Runner:
             tables.own_pages[slots[sequence], offset // PAGE_TOKENS],
             offset % PAGE_TOKENS,
         )
-        _, last = self._forward(batch, np.cumsum(counts) - 1)
+        if self._graphs is not None and len(sequence) == len(rows):
+            hidden, problem = self._graphs.run(batch)
+            self._problems.append(problem)
+            self._stats.count(num_replayed_steps=1)
+            last = hidden[: len(rows)]
+        else:  # forced tokens make batches of every shape
+            _, last = self._forward(batch, np.cumsum(counts) - 1)
         tables.own_lengths[slots] += counts
         for row, tokens in zip(rows, fed, strict=True):
             row.num_fed += len(tokens)

@@ -18,9 +18,13 @@ MAX_EVENTS = 1_000_000
 
 
 class StatsRecorder:
-    """The one place where an engine counts. `with phase(name)` may nest: time goes to the innermost phase."""
+    """The one place where an engine counts. `with phase(name)` may nest: time goes to the innermost phase.
+
+    `graphs`: "yes", or why decode steps are not replayed as CUDA graphs.
+    """
 
     def __init__(self) -> None:
+        self.graphs = ""
         self._counts: dict[str, int] = {}
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._open: list[str] = []
@@ -54,7 +58,7 @@ class StatsRecorder:
 
     def snapshot(self, attention: str) -> EngineStats:
         """The counters as they stand."""
-        return EngineStats(**self._counts, attention=attention, seconds=dict(self._seconds))
+        return EngineStats(**self._counts, attention=attention, graphs=self.graphs, seconds=dict(self._seconds))
 
     def record_trace(self) -> None:
         """From now on every phase is kept."""

@@ -12,8 +12,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
 
     `num_prompt_tokens` counts the prompts of all requests as if each was read alone, `num_prefilled_tokens` what the model read of them;
     the difference was shared. `num_images` counts the images of all requests, `num_encoded_images` the runs through the vision tower.
-    `num_sampled_tokens` were drawn, `num_fed_tokens` went through the model after the prompts (forced ones included). `attention` names
-    the backend that ran, `seconds` is the time by phase (`editscore.engine.stats.PHASES`).
+    `num_sampled_tokens` were drawn, `num_fed_tokens` went through the model after the prompts (forced ones included).
+    `num_replayed_steps` of decoding were CUDA graphs; `graphs` is "yes" or why there are none. `attention` names the backend that ran,
+    `seconds` is the time by phase (`editscore.engine.stats.PHASES`).
     """
 
     num_requests: int = 0
@@ -26,7 +27,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_sampled_tokens: int = 0
     num_fed_tokens: int = 0
     num_preempted_passes: int = 0
+    num_replayed_steps: int = 0
     attention: str = ""
+    graphs: str = ""
     seconds: dict[str, float] = {}
 
     @property
@@ -35,13 +38,17 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.num_prompt_tokens - self.num_prefilled_tokens)  # a prompt that was dropped is computed again
 
     def __add__(self, other: EngineStats) -> Self:
-        """Numbers are summed, seconds phase by phase; different backends of attention stand side by side."""
+        """Numbers are summed, seconds phase by phase; different names stand side by side."""
         mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
         sums = {name: mine[name] + theirs[name] for name in mine if isinstance(mine[name], int) and name in theirs}
         phases = [*self.seconds, *(name for name in other.seconds if name not in self.seconds)]
         seconds = {name: self.seconds.get(name, 0.0) + other.seconds.get(name, 0.0) for name in phases}
-        backends = dict.fromkeys(name for one in (self, other) for name in one.attention.split(", ") if name)
-        return msgspec.structs.replace(self, **sums, seconds=seconds, attention=", ".join(backends))
+        names = {name: _side_by_side(mine[name], theirs[name]) for name in ("attention", "graphs")}
+        return msgspec.structs.replace(self, **sums, **names, seconds=seconds)
+
+
+def _side_by_side(one: str, other: str) -> str:
+    return ", ".join(dict.fromkeys(name for name in f"{one}, {other}".split(", ") if name))
 
 
 class ScorerStats(EngineStats, frozen=True, kw_only=True):

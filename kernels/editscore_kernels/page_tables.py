@@ -24,7 +24,8 @@ OK, BAD_TABLE = 0, 1
 class TableTensors(NamedTuple):
     """The tables as int32 tensors on the device of the pages, in the order in which ops take them.
 
-    Lengths may grow in place while a captured graph is replayed, as long as pages for them stand in the tables.
+    Lengths may grow in place while a captured graph is replayed, as long as pages for them stand in the tables. A graph also needs one
+    shape for many steps: on every backend but the C++, `group_rows` may go on after the last group (-1), and groups may be empty.
     """
 
     leaf_pages: Tensor  # [L, Wl]

@@ -1,8 +1,8 @@
 """A CUDA device that computes nothing: tensors with a shape, a dtype and a place, which refuse to meet tensors of another place.
 
-torch's fake tensors do nearly all of it, on a build without CUDA too. Two things are added. Python's `x[...]` and `x.contiguous()` ask
-for a guard of the device that such a build has not, so they are taken apart into the operators that they mean. And an index on the CPU,
-which torch accepts for a tensor on a GPU and copies there while the host waits, counts as the mistake that it is.
+torch's fake tensors do nearly all of it, on a build without CUDA too. Two things are added. Python's `x[...]`, `x.copy_(y)` and
+`x.contiguous()` ask for a guard of the device that such a build has not, so they are taken apart into the operators that they mean. And an
+index on the CPU, which torch accepts for a tensor on a GPU and copies there while the host waits, counts as the mistake that it is.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class _Indexing(TorchFunctionMode):
             x, indices = _taken_apart(*args[:2])
             value = args[2] if isinstance(args[2], Tensor) else torch.empty((), dtype=x.dtype, device=x.device)
             return torch.ops.aten.index_put_.default(x, indices, value) if indices else torch.ops.aten.copy_.default(x, value)
+        if is_cuda and function is Tensor.copy_:
+            return torch.ops.aten.copy_.default(*args[:2])
         if is_cuda and function is Tensor.contiguous:
             return torch.ops.aten.clone.default(args[0], memory_format=torch.contiguous_format)
         return function(*args, **(kwargs or {}))

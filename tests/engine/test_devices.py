@@ -23,7 +23,7 @@ import editscore.engine.engine as engine_module
 import editscore.engine.runner as runner_module
 import editscore.engine.sampling as sampling_module
 import editscore.models.vlm.model as model_module
-from editscore.engine import Engine, EngineConfig
+from editscore.engine import Engine, EngineConfig, graphs
 from editscore.engine.sampling import Draw, PendingDraw
 from editscore.models.vlm import load_model
 from editscore.models.vlm.invariant import invariant_view
@@ -79,7 +79,10 @@ def engine(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(engine_module, "to_host", to_host)
         monkeypatch.setattr(PendingDraw, "finish", finish)
         monkeypatch.setattr(model_module, "vision_plan", _plan)
-        engine = Engine(model, CONFIG.model_copy(update={"mode": request.param}))
+        # With graphs and without: a stand-in for the capture runs the step instead.
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+        monkeypatch.setattr(graphs, "capture", lambda step, *rest: (lambda: None, step()))
+        engine = Engine(model, CONFIG.model_copy(update={"mode": request.param, "cuda_graphs": request.param == "exact"}))
         engine.num_reads = reads  # type: ignore[attr-defined]
         yield engine
 
@@ -98,6 +101,8 @@ def test_every_tensor_of_a_run_is_on_the_device(engine: Engine) -> None:
         found += engine.step()
         leaves = engine._residents.leaves.values()
         assert_on_device([x for leaf in leaves for x in (leaf.logits, leaf.hidden) if x is not None])
+    replayed = engine._stats._counts.get("num_replayed_steps", 0)
+    assert (replayed > 10) == engine.config.cuda_graphs
     assert_on_device([engine._runner.store.k, engine._runner.store.v])
     assert_on_device([image.features for image in engine._runner.images._features.values()])
     assert len(found) == 2 * 2 + 3 * 3 and {job for job, _ in found} == set(ids)

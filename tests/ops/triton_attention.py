@@ -14,9 +14,10 @@ from attention_cases import Case, Paths, attend, decode_paths, make_case, random
 from editscore_kernels import _triton
 from editscore_kernels._triton import append_kv as append_kernel
 from editscore_kernels._triton import shared_prefix_attention as kernel
-from editscore_kernels.page_tables import BAD_TABLE, OK, PageTables
+from editscore_kernels.page_tables import BAD_TABLE, OK, PageTables, TableTensors
 from editscore_kernels.reference.append_kv import append_kv as reference_append
 from editscore_kernels.reference.shared_prefix_attention import shared_prefix_attention as reference
+from padded_tables import padded
 
 DEVICE = torch.device("cpu" if _triton.is_interpreted() else "cuda")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -94,6 +95,17 @@ def test_the_division_between_leaf_and_own_pages_changes_no_bit(dtype: torch.dty
         assert torch.equal(run(redivided(case, np.asarray(pages)))[0], whole)
     for rows in (np.arange(4), np.arange(7, 11)):
         assert torch.equal(run(some_rows(case, rows), num_splits=2)[0], whole[torch.from_numpy(rows)])
+
+
+@pytest.mark.parametrize("num_splits", [1, 2])
+def test_padding_of_a_captured_graph_changes_no_bit(num_splits: int) -> None:
+    case = make_case(decode_paths([304, 64], 4, [1, 40, 17]), 1, 3, 32, 2).to(torch.float16)
+    wide, tables = padded(case)
+    tensors = (wide.q, case.k_pages, case.v_pages, TableTensors(*(table.to(DEVICE) for table in tables)))
+    got = kernel.shared_prefix_attention(*(x.to(DEVICE) for x in tensors[:3]), tensors[3], case.scale, "plain", num_splits)
+    for field, plain in zip(got, run(case, num_splits), strict=True):
+        assert torch.equal(field.cpu()[: len(case.q)], plain)
+    assert not got[0][len(case.q) :].any() and not got[2].any()
 
 
 def some_rows(case: Case, rows: np.ndarray) -> Case:

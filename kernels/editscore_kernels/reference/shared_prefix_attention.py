@@ -46,7 +46,7 @@ def shared_prefix_attention(
 
 def _units(tables: TableTensors) -> tuple[Tensor, Tensor]:
     """Row numbers [U, ROWS] and which of them are real: the rows of each sequence, `ROWS` at a time, the first repeated to fill up."""
-    order = tables.group_rows.long()
+    order = tables.group_rows[: int(tables.group_starts[-1])].long()
     if not len(order):
         return order.reshape(0, ROWS), torch.zeros(0, ROWS, dtype=torch.bool, device=order.device)
     seqs = tables.row_seq[order]
