@@ -72,11 +72,10 @@ def make_engine(spec: EngineSpec) -> Any:
     return FakeRankEngine(spec)
 
 
-leader._check = lambda spec, shares: None  # type: ignore[assignment]
-leader.PATIENCE_S = 1.0
-
 if __name__ == "__main__":
     from editscore.scoring.follower import follow
     from editscore.scoring.worker import own_streams, serve
 
+    leader._check = lambda spec, shares: None  # type: ignore[assignment]
+    leader.PATIENCE_S = 1.0
     (follow if sys.argv[1:] else serve)(*own_streams(), make_engine)

@@ -75,6 +75,8 @@ to_engine = (
     | st.builds(wire.Cancel, numbers)
     | st.just(wire.Sleep())
     | st.just(wire.Wake())
+    | st.builds(wire.Join, st.integers(0, 65535))
+    | st.just(wire.Step())
 )
 from_engine = (
     st.builds(wire.Ready, st.dictionaries(words, words, max_size=3))
@@ -82,6 +84,8 @@ from_engine = (
     | st.builds(wire.Refused, words, words)
     | st.builds(wire.Answers, st.lists(st.tuples(numbers, completions), max_size=3).map(tuple))
     | st.builds(wire.Stumbled, words, st.lists(numbers, max_size=3).map(tuple))
+    | st.builds(wire.Stepped, words)
+    | st.builds(wire.Lost, words)
 )
 
 
