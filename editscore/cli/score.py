@@ -39,7 +39,9 @@ Adapter = Annotated[str | None, _text(_JUDGE, "A LoRA adapter for the model: a f
 Judge = Annotated[str | None, _text(_JUDGE, "The kind of judge; by default what the checkpoint names, else pointwise.")]
 Prompts = Annotated[str | None, _text(_JUDGE, "default, nano or published (editscore pull prompts); by default what the checkpoint names.")]
 Device = Annotated[str | None, _text(_JUDGE, "cpu (the default), cuda or cuda:1.")]
-Devices = Annotated[str | None, _text(_JUDGE, "Several, as in cuda:0,cuda:1: a process for each, and the same scores.")]
+Devices = Annotated[
+    str | None, _text(_JUDGE, "Several, as in cuda:0,cuda:1: a process for each, and the same scores. cuda:0+cuda:1 share a model.")
+]
 DType = Annotated[
     Literal["float32", "bfloat16", "float16"] | None, _text(_JUDGE, "Numbers to compute in; by default what suits the device.")
 ]

@@ -48,7 +48,8 @@ def load(
 
     adapter: folder or hub id of a LoRA adapter. judge: a name, or a judge; None takes the checkpoint's own, else "pointwise".
     device: "cpu" (also for None), "cuda", "cuda:1". dtype: "float32", "bfloat16", "float16"; None fits the device.
-    devices: instead of `device`, a list of them: one engine process for each, and the same scores. `max_active` counts for each.
+    devices: instead of `device`, a list of them: one engine process for each, and the same scores. `max_active` counts for each. Devices
+    joined by a plus, as in "cuda:0+cuda:1", share one model.
     cache: True for the platform's cache folder, a folder, or None (or False) for none. seed: of calls that name none.
     judge_settings: keys of editscore.json that replace the checkpoint's, such as {"aggregation": "average_first"}. The checkpoint's
     own settings go to the judge that it names only; any other judge gets just `judge_settings`. The prompts "published" become those
