@@ -77,8 +77,10 @@ def work_bytes(sizes: ModelSizes, chunk_tokens: int, image_patches: int, logits:
     e = sizes.element_bytes
     # Beside x and the residual: three matrices of the MLP, or queries, keys and values with the copies of the rotation.
     mlp, heads = 3 * sizes.intermediate_size, 6 * (sizes.num_heads + 2 * sizes.num_kv_heads) * sizes.head_dim
-    language = chunk_tokens * (max(mlp, heads) * e + sizes.hidden_size * (3 * e + 12))
+    # What all ranks bring to a sum, and the sum in float32 before and after the last of them; of logits, what all bring.
+    gathered, copies = (sizes.num_ranks * e + 8, 2) if sizes.num_ranks > 1 else (0, 1)
+    language = chunk_tokens * (max(mlp, heads) * e + sizes.hidden_size * (3 * e + 12 + gathered))
     # Pixels in float32 as they were prepared, joined, and in the model's dtype.
     width = max(3 * sizes.vision_intermediate_size, 10 * sizes.vision_hidden_size)
     vision = image_patches * (width * e + sizes.vision_hidden_size * 12 + sizes.patch_values * (8 + e))
-    return int(ALLOCATOR_LOSS * max(language, vision) + logits * (1 + 1 / (8 * e)))
+    return int(ALLOCATOR_LOSS * max(language, vision) + logits * (copies + 1 / (8 * e)))

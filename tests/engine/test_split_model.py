@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from edit_requests import edit_request
 from torch import Tensor
 
 from editscore.engine import Engine, EngineConfig
-from editscore.models.vlm import Ranks, RanksError, VisionLanguageModel, load_model
+from editscore.engine.memory import fixed_bytes, token_bytes, work_bytes
+from editscore.models.vlm import Ranks, RanksError, VisionLanguageModel, load_model, share_of
 from editscore.types import Completion, Request, Sampling, Text
 
 sys.path.append(str(Path(__file__).parent.parent / "models"))
@@ -85,6 +87,14 @@ def test_a_store_of_the_same_memory_holds_more_pages(qwen2_5: VisionLanguageMode
     folder = load_builder().write_checkpoint(tmp_path / "model", "qwen2_5_vl")
     whole, split = (Engine(model, CONFIG) for model in (qwen2_5, load_model(folder, ranks=Ranks(0, 2))))
     assert split._runner.num_pages == 2 * whole._runner.num_pages
+
+
+def test_a_plan_of_memory_counts_what_the_ranks_bring_together(qwen2_5: VisionLanguageModel) -> None:
+    whole = qwen2_5.sizes
+    split = share_of(whole, 2)
+    alone = dataclasses.replace(split, num_ranks=1)
+    assert work_bytes(split, 100, 0, 1000) - work_bytes(alone, 100, 0, 1000) >= 100 * whole.hidden_size * (2 * 4 + 8) + 1000
+    assert fixed_bytes(split) < fixed_bytes(whole) and token_bytes(split) == token_bytes(whole) // 2
 
 
 def test_ranks_that_are_asked_different_things_all_hear_of_it(tmp_path: Path) -> None:

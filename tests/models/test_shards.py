@@ -12,6 +12,7 @@ from tiny_checkpoint import write_checkpoint
 from transformers import Qwen2_5_VLTextConfig, Qwen3Config
 
 from editscore.models.vlm import AdapterError, Ranks, RanksError, SplitModel, load_model, read_sizes, share_of, why_not_split
+from editscore.models.vlm.invariant import InvariantLinear, invariant_view
 from editscore.models.vlm.shards import PLAN
 
 
@@ -70,6 +71,15 @@ def test_a_share_has_the_sizes_that_were_planned(base: Path) -> None:
     assert (planned.num_heads, planned.num_kv_heads, planned.intermediate_size) == (2, 1, 48)
     assert (actual.num_heads, actual.num_kv_heads, actual.intermediate_size) == (2, 1, 48)
     assert share_of(whole, 1) == whole
+
+
+def test_a_view_of_a_network_shares_its_ranks(base: Path) -> None:
+    """Exact mode on a GPU swaps the layers of a copy."""
+    ranks = Ranks(0, 2)
+    network = load_model(base, packed=False, ranks=ranks).network
+    block, swapped = (each.model.language_model.layers[0].mlp.down_proj for each in (network, invariant_view(network)))
+    assert swapped is not block and swapped.linear.weight is block.linear.weight
+    assert type(swapped.linear) is InvariantLinear and swapped._ranks is block._ranks is ranks
 
 
 def test_a_tied_output_head_is_on_every_rank() -> None:

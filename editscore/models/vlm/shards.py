@@ -53,6 +53,7 @@ def share_of(sizes: ModelSizes, num_ranks: int) -> ModelSizes:
         intermediate_size=sizes.intermediate_size // num_ranks,
         num_heads=sizes.num_heads // num_ranks,
         num_kv_heads=sizes.num_kv_heads // num_ranks,
+        num_ranks=num_ranks,
     )
 
 

@@ -12,7 +12,8 @@ from safetensors import safe_open
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """Bytes of the weights in the dtype that they are loaded in, and the widths that decide how much memory the work takes."""
+    """Bytes of the weights in the dtype that they are loaded in, and the widths that decide how much memory the work takes; where several
+    ranks share the model, those of one of them."""
 
     weight_bytes: int
     element_bytes: int
@@ -26,6 +27,7 @@ class ModelSizes:
     vision_hidden_size: int
     vision_intermediate_size: int
     patch_values: int
+    num_ranks: int = 1
 
 
 def sizes_of(config: Any, num_weights: int, element_bytes: int) -> ModelSizes:
