@@ -73,8 +73,12 @@ def _memory() -> str:
 def kernels() -> dict[str, str]:
     """`op / backend` -> "yes" or why it cannot run here; `auto` takes the first yes."""
     from editscore_kernels import OPS, explain
+    from editscore_kernels.invariant_linear import unavailable
 
-    return {f"{op} / {backend}": reason for op in OPS for backend, reason in explain(op)}
+    from editscore.models.vlm import flash_attention_why_not
+
+    found = {f"{op} / {backend}": reason for op in OPS for backend, reason in explain(op)}
+    return found | {"exact mode on a GPU / triton": unavailable() or "yes", "fast mode / flash-attn": flash_attention_why_not() or "yes"}
 
 
 def models() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 
 import torch
@@ -29,8 +30,17 @@ def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:
         "capability": torch.backends.cpu.get_cpu_capability() if is_cpu else torch.cuda.get_device_name(model.device),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        # On a GPU these compile or bring the kernels of exact mode and of fast mode.
+        "kernels": "" if is_cpu else [_version(name) for name in ("triton", "flash-attn")],
     }
     return hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def engine_identity(model: VisionLanguageModel, mode: Mode) -> dict[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from editscore_kernels.invariant_linear import invariant_linear
 from tiny_checkpoint import write_checkpoint
 from torch import Tensor, nn
 
 from editscore.models.vlm import PreparedImage, VisionLanguageModel, in_mode, load_model
-from editscore.models.vlm.invariant import InvariantLinear, InvariantRmsNorm, invariant_view
+from editscore.models.vlm.adapter import Low, LowRankLinear
+from editscore.models.vlm.invariant import InvariantLinear, InvariantRmsNorm, invariant_view, shared_copy
 from editscore.types import InvalidInputError
 
 
@@ -49,6 +51,26 @@ def test_a_view_holds_the_same_weights(model: VisionLanguageModel) -> None:
     own, of_view = list(model.network.parameters()), list(invariant_view(model.network).parameters())
     assert {id(weight) for weight in own} == {id(weight) for weight in of_view}
     assert len(own) == len(of_view)
+
+
+def test_a_configuration_is_the_views_own(model: VisionLanguageModel) -> None:
+    """Another attention in the vision tower of a view is not one in the model's."""
+    view = shared_copy(model.network)
+    view.set_attn_implementation({"vision_config": "eager"})
+    kinds = [network.model.visual.blocks[0].attn.config._attn_implementation for network in (view, model.network)]
+    assert kinds == ["eager", "sdpa"]
+    assert view.model.visual.config is view.config.vision_config is view.model.visual.blocks[0].attn.config
+
+
+def test_an_adapter_that_is_kept_apart_is_invariant_too(model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, name = shared_copy(model.network), "model.language_model.layers.0.self_attn.q_proj"
+    base = network.get_submodule(name)
+    low = Low(torch.randn(4, base.in_features), torch.randn(base.out_features, 4), 0.5)
+    network.get_submodule(name.rpartition(".")[0]).q_proj = LowRankLinear(base, low)
+    swapped = invariant_view(network).get_submodule(name)
+    x = torch.randn(3, base.in_features)
+    torch.testing.assert_close(swapped(x), network.get_submodule(name)(x))
+    assert isinstance(swapped.base, InvariantLinear) and swapped.linear is invariant_linear
 
 
 def test_exact_mode_on_a_gpu_without_triton_says_so(model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

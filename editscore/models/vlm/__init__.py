@@ -9,7 +9,7 @@ from editscore.models.vlm.errors import AdapterError, MissingWeightsError, Unkno
 from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.load import load_model, read_sizes
 from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
-from editscore.models.vlm.modes import Mode, in_mode
+from editscore.models.vlm.modes import Mode, flash_attention_why_not, in_mode
 from editscore.models.vlm.ranks import Ranks, RanksError
 from editscore.models.vlm.resolve import resolve
 from editscore.models.vlm.shards import SplitModel, share_of, why_not_split
@@ -31,6 +31,7 @@ __all__ = [
     "UnknownModelError",
     "UnsupportedModelError",
     "VisionLanguageModel",
+    "flash_attention_why_not",
     "in_mode",
     "load_model",
     "read_sizes",

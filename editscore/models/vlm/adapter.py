@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -62,6 +63,7 @@ class LowRankLinear(nn.Module):
     def __init__(self, base: nn.Linear, low: Low) -> None:
         super().__init__()
         self.base, self.scale = base, low.scale
+        self.linear: Callable[..., Tensor] = F.linear
         self.register_buffer("a", low.a.to(base.weight))
         self.register_buffer("b", low.b.to(base.weight))
 
@@ -72,8 +74,9 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] to [..., out]."""
-        out: Tensor = self.base(x)
-        return out + F.linear(F.linear(x, cast(Tensor, self.a)), cast(Tensor, self.b)) * self.scale
+        low = self.linear(self.linear(x, cast(Tensor, self.a)), cast(Tensor, self.b))
+        out: Tensor = self.base(x) + low * self.scale
+        return out
 
 
 @torch.no_grad()

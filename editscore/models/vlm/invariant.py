@@ -7,12 +7,12 @@ by element, and the vision tower attends image by image in calls whose shapes no
 from __future__ import annotations
 
 import copy
-from itertools import chain
 from typing import Any
 
 from editscore_kernels.invariant_linear import invariant_linear, invariant_rms_norm
 from torch import Tensor, nn
 
+from editscore.models.vlm.adapter import LowRankLinear
 from editscore.models.vlm.model import LinearPatchEmbed
 
 
@@ -44,7 +44,7 @@ def invariant_view(network: nn.Module) -> Any:
     """The same network over the same parameters with the layers swapped; `network` stays as it is."""
     view = shared_copy(network)
     for name, module in list(view.named_modules()):
-        if isinstance(module, LinearPatchEmbed):
+        if isinstance(module, LinearPatchEmbed | LowRankLinear):
             module.linear = invariant_linear
         elif isinstance(module, nn.Linear):
             _put(view, name, InvariantLinear(module))
@@ -54,8 +54,20 @@ def invariant_view(network: nn.Module) -> Any:
 
 
 def shared_copy(network: nn.Module) -> Any:
-    """A network with modules and a configuration of its own over the parameters and buffers of another."""
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())})
+    """A network with modules and a configuration of its own over the parameters, the buffers and whatever else another one holds."""
+    twins: dict[int, nn.Module] = {}
+    configs: dict[int, Any] = {}
+
+    def twin_of(module: nn.Module) -> nn.Module:
+        if id(module) not in twins:
+            twin = twins[id(module)] = copy.copy(module)
+            twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
+            twin._modules = {name: None if child is None else twin_of(child) for name, child in module._modules.items()}
+            if "config" in vars(module):
+                twin.config = copy.deepcopy(module.config, configs)
+        return twins[id(module)]
+
+    return twin_of(network)
 
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> None:
