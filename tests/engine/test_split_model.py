@@ -64,15 +64,15 @@ def test_greedy_tokens_are_those_of_the_whole_model_and_logits_up_to_rounding(fo
     assert differ == {"numerics"} and first[2] == second[2]
 
 
-@pytest.mark.parametrize(("family", "num_ranks"), [("qwen2_5_vl", 2), ("qwen3_vl", 4)])
-def test_alone_together_and_shuffled_are_the_same(family: str, num_ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "num_ranks", "dtype"), [("qwen2_5_vl", 2, "bfloat16"), ("qwen3_vl", 4, "float32")])
+def test_alone_together_and_shuffled_are_the_same(family: str, num_ranks: int, dtype: str, tmp_path: Path) -> None:
     heads = {"num_attention_heads": 8, "num_key_value_heads": 4} if num_ranks == 4 else {}
     folder = load_builder().write_checkpoint(tmp_path / family, family, **heads)
     requests = requests_of(12, num_passes=2, logprobs=True)
     order = random.Random(1).sample(range(12), 12)
 
     def work(ranks: Ranks) -> tuple[list[Completion], ...]:
-        model = load_model(folder, ranks=ranks)
+        model = load_model(folder, ranks=ranks, dtype=dtype)
         alone = [completion for i in (0, 3, 7) for completion in Engine(model, CONFIG).generate([requests[i]])]
         return Engine(model, CONFIG).generate(requests), Engine(model, CONFIG).generate([requests[i] for i in order]), alone
 

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +25,6 @@ class Ranks:
     def __init__(self, rank: int, num_ranks: int) -> None:
         self.rank, self.num_ranks = rank, num_ranks
         self._store: Any = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # layers are copied, the processes are not
 
     def listen(self) -> int:
         """Opens the place where the others find this one, on the loopback interface; returns its port."""
