@@ -150,7 +150,7 @@ class KVStore:
 
     def _clear(self, ids: npt.NDArray[Any]) -> None:
         if len(ids):
-            index = torch.from_numpy(ids.astype(np.int64)).to(self.k.device)
+            index = torch.from_numpy(ids.astype(np.int64)).to(self.k.device, non_blocking=True)
             self.k[:, index] = 0
             self.v[:, index] = 0
 
@@ -161,7 +161,7 @@ class KVStore:
     def copy_pages(self, sources: Int32s, targets: Int32s) -> None:
         """Copies whole pages of all layers."""
         if len(sources):
-            source, target = torch.from_numpy(np.stack([sources, targets]).astype(np.int64)).to(self.k.device)
+            source, target = torch.from_numpy(np.stack([sources, targets]).astype(np.int64)).to(self.k.device, non_blocking=True)
             self.k[:, target] = self.k[:, source]
             self.v[:, target] = self.v[:, source]
 

@@ -175,7 +175,7 @@ class VisionLanguageModel:
             side = self.pixel_rule.merge_size
             grids.append([1, side, side * padding])
             patches.append(patches[0].new_zeros(padding * unit, patches[0].shape[1]))
-        x = torch.cat(patches).to(self.device, self.dtype)
+        x = torch.cat(patches).to(self.device, self.dtype, non_blocking=True)
         tower = self.network.model.visual
         out = tower(x, **vision_plan(tower, grids, self.device), return_dict=True)
         sizes = [rows * columns // unit for _, rows, columns in grids]

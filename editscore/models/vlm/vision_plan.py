@@ -39,4 +39,4 @@ def vision_plan(tower: Any, grids: Sequence[Sequence[int]], device: torch.device
         longest = {names[name]: int((ends[1:] - ends[:-1]).max()) for name, ends in boundaries.items()}
         moved |= boundaries
         boundaries = {}
-    return {"grid_thw": grid, **boundaries, **longest, **{name: x.to(device) for name, x in moved.items()}}
+    return {"grid_thw": grid, **boundaries, **longest, **{name: x.to(device, non_blocking=True) for name, x in moved.items()}}
