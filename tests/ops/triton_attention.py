@@ -18,6 +18,9 @@ from editscore_kernels.page_tables import BAD_TABLE, OK, PageTables, TableTensor
 from editscore_kernels.reference.append_kv import append_kv as reference_append
 from editscore_kernels.reference.shared_prefix_attention import shared_prefix_attention as reference
 from padded_tables import padded
+from tile_products import rows_of_a_tile_are_alike
+
+__all__ = ["rows_of_a_tile_are_alike"]
 
 DEVICE = torch.device("cpu" if _triton.is_interpreted() else "cuda")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -75,6 +78,7 @@ def test_more_groups_than_are_read_at_once() -> None:
     check(make_case(decode_paths([16] * 300, 1, [1, 5]), 1, 2, 32, 1), torch.float16)
 
 
+@pytest.mark.usefixtures("rows_of_a_tile_are_alike")
 @pytest.mark.parametrize("dtype", ONE_DTYPE_QUICKLY, ids=str)
 def test_a_row_is_bitwise_the_same_in_any_company_and_for_any_split(dtype: torch.dtype) -> None:
     case = make_case(decode_paths([600, 40, 0, 272], 4, [1, 17, 64, 300, 5]), 1, 3, 32, 5).to(dtype)
@@ -86,6 +90,7 @@ def test_a_row_is_bitwise_the_same_in_any_company_and_for_any_split(dtype: torch
             assert torch.equal(a, b[torch.from_numpy(rows)])
 
 
+@pytest.mark.usefixtures("rows_of_a_tile_are_alike")
 @pytest.mark.parametrize("dtype", ONE_DTYPE_QUICKLY, ids=str)
 def test_the_division_between_leaf_and_own_pages_changes_no_bit(dtype: torch.dtype) -> None:
     """A tree's prefill: whatever of a prompt its parents hold, and however many of its tokens come in one call."""

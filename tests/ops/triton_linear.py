@@ -5,9 +5,6 @@ On a machine with a GPU `python -m pytest tests/ops/triton_linear.py` runs the s
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +13,10 @@ from editscore_kernels._triton import invariant_linear as kernel
 from editscore_kernels._triton import invariant_rms_norm as norm_kernel
 from editscore_kernels.invariant_linear import invariant_linear, invariant_rms_norm
 from editscore_kernels.reference.invariant_linear import invariant_rms_norm as norm_reference
+from tile_products import rows_of_a_tile_are_alike
+
+__all__ = ["rows_of_a_tile_are_alike"]
+pytestmark = pytest.mark.usefixtures("rows_of_a_tile_are_alike")
 
 DEVICE = torch.device("cpu" if _triton.is_interpreted() else "cuda")
 EPSILON = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -24,22 +25,6 @@ DTYPES = list(EPSILON)
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(autouse=True)
-def rows_of_a_tile_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter multiplies tiles by OpenBLAS, which sums the rows of one tile in different orders; a tensor core does not.
-
-    Summed in float64 and rounded once, a block's products are the same in every row, so that what is left is the kernel's own.
-    """
-    if not _triton.is_interpreted():
-        return
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-    def create_dot(self: Any, a: Any, b: Any, d: Any, *rest: Any) -> Any:
-        return TensorHandle((a.data.astype(np.float64) @ b.data.astype(np.float64)).astype(d.data.dtype) + d.data, d.dtype.scalar)
-
-    monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
