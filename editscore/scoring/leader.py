@@ -127,13 +127,17 @@ class LeadingEngine:
         self._watcher = threading.Thread(target=self._watch, name="editscore-ranks", daemon=True)
         self._watcher.start()
 
-    def close(self) -> None:
-        """End the other ranks' processes and leave the group. From any thread."""
+    def hang_up(self) -> None:
+        """End the other ranks' processes. From any thread, also during a step."""
         self._is_closed = True
         for process in self._followers:
             process.hang_up()
         for process in self._followers:
             process.close()
+
+    def close(self) -> None:
+        """End the other ranks' processes and leave the group."""
+        self.hang_up()
         if self._watcher is not None:
             self._watcher.join(PATIENCE_S)  # it holds this engine
         if hasattr(self, "_engine"):

@@ -83,8 +83,13 @@ class TracingEngine(Protocol):
 
 @runtime_checkable
 class GroupEngine(Protocol):
-    """An engine over several processes. From `watch` on it calls `lose`, which ends this process, when one of the others is lost."""
+    """An engine over several processes. From `watch` on it calls `lose`, which ends this process, when one of the others is lost.
+
+    `hang_up` ends the others, from any thread; `close` does that and lets go of what they shared.
+    """
 
     def watch(self, lose: Callable[[str], NoReturn]) -> None: ...
+
+    def hang_up(self) -> None: ...
 
     def close(self) -> None: ...

@@ -125,14 +125,16 @@ class Worker:
 
     def lose(self, message: str) -> NoReturn:
         """The engine cannot go on: last words, and the end of the process. From any thread."""
-        with contextlib.suppress(OSError):
+        try:
             self._say(Lost(message))
-        os._exit(1)
+            self.hang_up()
+        finally:
+            os._exit(1)
 
-    def end_group(self) -> None:
-        """End the processes that the engine started."""
+    def hang_up(self) -> None:
+        """End the processes that the engine started. From any thread."""
         if isinstance(self._engine, GroupEngine):
-            self._engine.close()
+            self._engine.hang_up()
 
     def _ask(self, ask: Ask) -> None:
         request = ask.restored(self._images)
@@ -166,7 +168,8 @@ class Worker:
             self._say(Refused("", _words(error)))
 
     def _sleep(self) -> None:
-        self.end_group()
+        if isinstance(self._engine, GroupEngine):
+            self._engine.close()
         self._engine = None
         self._jobs.clear()
         gc.collect()
@@ -216,7 +219,7 @@ def serve(source: BinaryIO, sink: BinaryIO, make_engine: MakeEngine = open_own_e
     """Work until `source` ends, which ends the process."""
     inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
     worker = Worker(sink, make_engine)
-    threading.Thread(target=listen, args=(source, inbox, worker.end_group), name="editscore-listener", daemon=True).start()
+    threading.Thread(target=listen, args=(source, inbox, worker.hang_up), name="editscore-listener", daemon=True).start()
     try:
         while True:
             while not worker.is_busy or not inbox.empty():

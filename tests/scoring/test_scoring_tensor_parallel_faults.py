@@ -144,6 +144,14 @@ def test_a_start_that_fails_on_any_rank_says_why_and_leaves_nothing_behind(model
     assert len(children(os.getpid())) <= len(before) + 1, "at most the ps that counted"
 
 
+def test_a_rank_that_was_stopped_does_not_outlive_its_group() -> None:
+    with scorer("cpu+cpu") as judge:
+        first, second = everyone(judge)
+        os.kill(second, signal.SIGSTOP)
+        assert "still in a step" in judge.score(samples(1))[0].message
+        wait_until(lambda: not is_running(first) and not is_running(second))
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
