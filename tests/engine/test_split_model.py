@@ -20,7 +20,7 @@ from editscore.models.vlm import Ranks, RanksError, VisionLanguageModel, load_mo
 from editscore.types import Completion, Request, Sampling, Text
 
 sys.path.append(str(Path(__file__).parent.parent / "models"))
-from thread_ranks import on_ranks
+from thread_ranks import load_share, on_ranks
 
 CONFIG = EngineConfig(kv_memory_mb=16)
 
@@ -50,7 +50,7 @@ def test_greedy_tokens_are_those_of_the_whole_model_and_logits_up_to_rounding(fo
     requests = requests_of(10, sampling=Sampling(temperature=0))
 
     def run(ranks: Ranks | None) -> tuple[list[Completion], list[Tensor], dict[str, str]]:
-        model = load_model(folder, ranks=ranks)
+        model = load_share(folder, ranks)
         engine, listener = Engine(model, CONFIG), Listener(model)
         return engine.generate(requests), listener.heard, engine.identity()
 
@@ -72,7 +72,7 @@ def test_alone_together_and_shuffled_are_the_same(family: str, num_ranks: int, d
     order = random.Random(1).sample(range(12), 12)
 
     def work(ranks: Ranks) -> tuple[list[Completion], ...]:
-        model = load_model(folder, ranks=ranks, dtype=dtype)
+        model = load_share(folder, ranks, dtype)
         alone = [completion for i in (0, 3, 7) for completion in Engine(model, CONFIG).generate([requests[i]])]
         return Engine(model, CONFIG).generate(requests), Engine(model, CONFIG).generate([requests[i] for i in order]), alone
 
@@ -101,7 +101,7 @@ def test_ranks_that_are_asked_different_things_all_hear_of_it(tmp_path: Path) ->
     folder = load_builder().write_checkpoint(tmp_path / "model", "qwen2_5_vl")
 
     def work(ranks: Ranks) -> None:
-        engine = Engine(load_model(folder, ranks=ranks), CONFIG)
+        engine = Engine(load_share(folder, ranks), CONFIG)
         with pytest.raises(RanksError, match="tokens differ between rank 0 and rank 1"):
             engine.generate([edit_request(1, seed=ranks.rank)])
 

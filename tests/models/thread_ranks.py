@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
 
-from editscore.models.vlm import Ranks
+from editscore.models.vlm import Ranks, VisionLanguageModel, load_model
 
 Result = TypeVar("Result")
+# transformers changes torch's default dtype and its own functions while it loads, for all threads.
+_LOADING = threading.Lock()
 
 
 class Table:
@@ -54,3 +57,9 @@ def on_ranks(num_ranks: int, work: Callable[[ThreadRanks], Result]) -> list[Resu
     if errors:
         raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
     return [future.result() for future in futures]
+
+
+def load_share(folder: Path, ranks: Ranks | None, dtype: str | None = None) -> VisionLanguageModel:
+    """`load_model`, one thread at a time."""
+    with _LOADING:
+        return load_model(folder, ranks=ranks, dtype=dtype)
