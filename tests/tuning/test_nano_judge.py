@@ -87,7 +87,7 @@ def test_the_engine_gives_the_training_codes_greedy_scores(groups):
     settings = {"sampling": {"temperature": 0.0}}
     with editscore.load("nano", cache=None, judge_settings=settings) as greedy:
         given = [(*s.passes[0].sc_raw, *s.passes[0].pq_raw) for s in greedy.score(samples_of(chosen), passes=1)]
-    network = load_model("nano").network
+    network = load_model("nano", packed=False).network
     ours = sampled_scores(network, encoder, chosen, 1, Sampling(temperature=0.0), seed=0)[:, 0]
     assert np.array_equal(ours, np.array(given))
 
