@@ -2,9 +2,9 @@
 
     python -m benchmarks.stages.job_profile [--threads 1]
 
-Writes benchmarks/results/job_s_profile.txt: the shares of matrix products, of attention, and of everything else in the time of the run by the
-clock (the profiler's own cost is in the last), then the profiler's table. The C++ that does not pass through torch's dispatcher (attention,
-activations) shows up where it is called from, so attention gets a name here.
+Writes benchmarks/results/job_s_profile.txt: the shares of matrix products, of attention, and of everything else in the time of the run by
+the clock (the profiler's own cost is in the last), then the profiler's table. C++ that does not pass through torch's dispatcher (attention,
+activations) would not show, so attention gets a name here.
 """
 
 from __future__ import annotations
