@@ -34,7 +34,8 @@ def peak_bytes(model: VisionLanguageModel, requests: Sequence[Request]) -> int:
     """The most that pages in use took while the requests ran."""
     engine = Engine(model, EngineConfig(kv_memory_mb=512))
     store = engine._runner.store
-    jobs = [engine.add(request) for request in requests]
+    for request in requests:
+        engine.add(request)
     lowest, free, original = store.num_free, store.num_free, store.allocate
 
     def counting(count: int) -> object:
@@ -46,7 +47,6 @@ def peak_bytes(model: VisionLanguageModel, requests: Sequence[Request]) -> int:
     store.allocate = counting  # type: ignore[method-assign, assignment]
     while engine.num_unfinished:
         engine.step()
-    assert jobs
     assert store.num_free == free, "every page came back"
     return (free - lowest) * page_bytes(model)
 
@@ -59,12 +59,10 @@ def page_bytes(model: VisionLanguageModel) -> int:
 def counted(model: VisionLanguageModel, requests: Sequence[Request]) -> dict[str, int]:
     """`unique` and `per_pass` in bytes."""
     prompts = [_tokens(model, request) for request in requests]
-    passes = sum(request.num_passes for request in requests)
     beginnings = {tuple(tokens[:end]) for tokens in prompts for end in range(PAGE_TOKENS, len(tokens) + 1, PAGE_TOKENS)}
     own = sum(_pages(len(tokens) % PAGE_TOKENS + ANSWER_TOKENS) * r.num_passes for tokens, r in zip(prompts, requests, strict=True))
     partly = sum(bool(len(tokens) % PAGE_TOKENS) for tokens in set(prompts))
     whole = sum((len(tokens) + ANSWER_TOKENS) * r.num_passes for tokens, r in zip(prompts, requests, strict=True))
-    assert passes
     return {"unique": (len(beginnings) + partly + own) * page_bytes(model), "per_pass": whole * page_bytes(model) // PAGE_TOKENS}
 
 

@@ -25,30 +25,27 @@ class ImageEncoder:
         self._threads: ThreadPoolExecutor | None = None
         self._prepared: dict[str, Future[PreparedImage]] = {}
         self._num_ahead_bytes = 0
+        self._patch_bytes = model.sizes.patch_values * FLOAT_BYTES  # once: `sizes` walks through all weights
 
     def prepare_ahead(self, images: Iterable[Image]) -> None:
         """Starts resizing and cutting images that are wanted soon, beside the model's work, within `image_cache_mb` of patches."""
         for image in images:
             if image.digest not in self._features and image.digest not in self._prepared:
                 rows, columns = self._model.pixel_rule.grid(image)
-                num_bytes = rows * columns * self._model.sizes.patch_values * FLOAT_BYTES
+                num_bytes = rows * columns * self._patch_bytes
                 if self._num_ahead_bytes + num_bytes > self._config.image_cache_mb * 2**20:
                     return
                 self._num_ahead_bytes += num_bytes
                 self._threads = self._threads or ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="editscore-images")
                 self._prepared[image.digest] = self._threads.submit(self._model.pixel_rule.prepare, image)
 
-    def close(self) -> None:
-        """Ends the threads and forgets what was prepared; features stay."""
+    def forget(self) -> None:
+        """Ends the threads and gives the memory of what was prepared and of the features back."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = None
         self._prepared.clear()
         self._num_ahead_bytes = 0
-
-    def forget(self) -> None:
-        """Gives the memory of the features back."""
-        self.close()
         self._features.clear()
         self._num_bytes = 0
 
