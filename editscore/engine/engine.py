@@ -113,9 +113,10 @@ class Engine:
         return [completion for job_id in ids for completion in sorted(mine[job_id], key=lambda c: c.pass_index)]
 
     def sleep(self) -> None:
-        """Gives back the memory of keys, values and images; on a GPU the weights move to the host. RuntimeError while requests are open."""
-        if self._jobs or self._ready:
-            raise RuntimeError(f"{self.num_unfinished} requests are not finished")
+        """Gives back the memory of keys, values and images; on a GPU the weights move to the host. RuntimeError while requests are
+        open; what ended, but was not delivered yet, the next step delivers, also after `wake`."""
+        if self._jobs:
+            raise RuntimeError(f"{len(self._jobs)} requests are not finished")
         self._runner.sleep()
 
     def wake(self) -> None:

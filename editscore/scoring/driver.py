@@ -6,7 +6,6 @@ The driver knows no threads. Between judge and engine it asks the cache, pass by
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +15,14 @@ from typing import Generic, TypeVar
 import msgspec
 
 from editscore.scoring.cache import ResultCache, is_worth_keeping, pass_key
+from editscore.scoring.judge_contract import check_requests, fault_of
 from editscore.scoring.protocol import EngineLike
-from editscore.types import Completion, Request, Score, Status
+from editscore.types import Completion, Request, Score
 
 JudgeRun = Generator[list[Request], list[Completion], Score]
 Outcome = Score | Exception
 Key = TypeVar("Key", bound=Hashable)
 _PassId = tuple[str, int]  # digest of a request, pass
-_MEANS = ("overall", "prompt_following", "consistency", "naturalness", "artifacts", "sc", "pq")
 
 _log = logging.getLogger(__name__)
 
@@ -131,9 +130,9 @@ class Driver(Generic[Key]):
                 continue
             try:
                 requests = item.run.send(completions) if completions is not None else next(item.run)
-                _check_requests(requests)
+                check_requests(requests)
             except StopIteration as stop:
-                self._finish(item, _fault_of(stop.value) or stop.value)
+                self._finish(item, fault_of(stop.value) or stop.value)
                 continue
             except Exception as error:
                 _log.exception("the judge failed on sample %s: %r", item.key, error)
@@ -254,34 +253,6 @@ class Driver(Generic[Key]):
             return
         _log.warning("a step of the engine failed; %d judges go on one at a time", len(at_work), exc_info=error)
         self._alone.extend(at_work)
-
-
-def _check_requests(requests: object) -> None:
-    """Raises TypeError or ValueError for what a judge must not yield."""
-    if not isinstance(requests, list):
-        raise TypeError(f"the judge yielded a {type(requests).__name__}, not a list of Requests")
-    wrong = next((request for request in requests if not isinstance(request, Request)), None)
-    if wrong is not None:
-        raise TypeError(f"the judge yielded a list with a {type(wrong).__name__}, not a list of Requests")
-    if not requests:
-        raise ValueError("the judge asked for nothing")
-
-
-def _fault_of(score: object) -> Exception | None:
-    """What is wrong with the value that a judge returned: its type, a mean outside 0..10, numbers that the status forbids."""
-    if not isinstance(score, Score):
-        return TypeError(f"the judge returned a {type(score).__name__}, not a Score")
-    for name in _MEANS:
-        value = getattr(score, name)
-        if value is None:
-            continue
-        if not isinstance(value, (int, float)):
-            return TypeError(f"the judge returned a {type(value).__name__} as {name}, not a number")
-        if not (math.isfinite(value) and 0 <= value <= 10):
-            return ValueError(f"the judge returned {name} {value}, which is outside 0..10")
-    if (score.status == Status.OK) != (score.overall is not None):
-        return ValueError(f"the judge returned the status {score.status} with overall {score.overall}")
-    return None
 
 
 def _ranges(passes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:

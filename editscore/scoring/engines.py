@@ -30,6 +30,11 @@ class EngineSpec(msgspec.Struct, frozen=True):
     rank: int = 0
     num_ranks: int = 1
 
+    @property
+    def offloads(self) -> bool:
+        """Whether sleeping weights have somewhere to go: from a GPU to the host."""
+        return self.device.startswith("cuda")
+
 
 def open_engine(spec: EngineSpec) -> Engine:
     """Load the model onto the device. Raises InvalidInputError naming model, adapter, device or dtype."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from editscore.scoring.leader import ranks_of
-from editscore.scoring.wire import Ask, Cancel, Join, Ready, Step, Stepped, ToEngine, outcome
+from editscore.scoring.wire import Ask, Cancel, Join, Ready, Sleep, Step, Stepped, ToEngine, Wake, outcome
 from editscore.scoring.worker import MakeEngine, Worker, listen, open_own_engine, own_streams
 
 if TYPE_CHECKING:
@@ -26,23 +27,35 @@ class Follower(Worker):
 
     def take(self, record: ToEngine) -> None:
         """Do what a record says. What fails here has not failed there: it ends the process."""
-        engine = cast("Engine", self._engine)
         match record:
             case Step():
-                _, error, word = outcome(engine.step)
-                if error is not None:
-                    _log.error("a step of the engine failed", exc_info=error)
-                self._say(Stepped(word))
+                self._in_step(self._own.step)
+            case Sleep():
+                self._in_step(self._own.sleep)
+            case Wake():
+                self._in_step(self._own.wake)
             case Ask(job):
-                if engine.add(record.restored(self._images)) != job:
+                if self._own.add(record.restored(self._images)) != job:
                     raise RuntimeError(f"request {job} of the first rank has another number here")
             case Cancel(job):
-                engine.cancel(job)
+                self._own.cancel(job)
             case Join(port):
-                ranks_of(engine).join(port, engine.model.device)
-                self._say(Ready(dict(engine.identity())))
+                ranks_of(self._own).join(port, self._own.model.device)
+                self._say(Ready(dict(self._own.identity())))
             case _:
                 super().take(record)
+
+    @property
+    def _own(self) -> Engine:
+        """The engine itself: the first rank's process decides whether it sleeps or ends."""
+        assert self._engine is not None
+        return cast("Engine", self._engine.engine)
+
+    def _in_step(self, act: Callable[[], object]) -> None:
+        _, error, word = outcome(act)
+        if error is not None:
+            _log.error("a step of the engine failed", exc_info=error)
+        self._say(Stepped(word))
 
 
 def follow(source: BinaryIO, sink: BinaryIO, make_engine: MakeEngine = open_own_engine) -> None:

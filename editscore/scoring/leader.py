@@ -15,13 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 from msgspec.structs import replace
 
 from editscore.scoring.engines import DEVICE_JOINT, EngineSpec, check_device
 from editscore.scoring.process import EngineProcess, Event, share_of_cores
-from editscore.scoring.wire import Ask, Cancel, Join, Picture, Ready, Refused, Start, Step, Stepped, encode, outcome
+from editscore.scoring.wire import Ask, Cancel, Join, Picture, Ready, Refused, Sleep, Start, Step, Stepped, Wake, encode, outcome
 from editscore.types import Completion, EngineStats, InvalidInputError, Request
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COMMAND = (sys.executable, "-P", "-m", "editscore.scoring.follower")
 # When one rank has finished a step, the others are at its end, too.
 PATIENCE_S = 20.0
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -91,20 +93,7 @@ class LeadingEngine:
 
     def step(self) -> list[tuple[int, Completion]]:
         """A step on every rank. What it raises on all of them alike is raised here; anything else ends the process."""
-        for process in self._followers:
-            process.send(Step())
-        delivered, error, mine = outcome(self._engine.step)
-        for _ in self._followers:
-            try:
-                process, theirs = self._stepped.get(timeout=PATIENCE_S)
-            except queue.Empty:
-                self._lose(
-                    f"{PATIENCE_S:g} s after the first rank another is still in a step, which ended here with {_ending(error, mine)}"
-                )
-            if theirs != mine:
-                self._lose(f"{process.label}: a step ended with {theirs:.40}, on the first rank with {_ending(error, mine)}")
-        if error is not None:
-            self._raise(error)
+        delivered = self._in_step(Step(), self._engine.step)
         self._settle(delivered)
         return delivered
 
@@ -120,6 +109,14 @@ class LeadingEngine:
         return self._engine.stats
 
     # Life.
+
+    def sleep(self) -> None:
+        """Every rank moves its weights to the host; comes back when all have."""
+        self._in_step(Sleep(), self._engine.sleep)
+
+    def wake(self) -> None:
+        """Every rank moves them back."""
+        self._in_step(Wake(), self._engine.wake)
 
     def watch(self, lose: Callable[[str], NoReturn]) -> None:
         """From now on call `lose`, which ends the process, when a rank is lost; before, an error is raised."""
@@ -144,6 +141,24 @@ class LeadingEngine:
             ranks_of(self._engine).leave()
 
     # Inside.
+
+    def _in_step(self, record: Step | Sleep | Wake, act: Callable[[], Result]) -> Result:
+        """The others are told, this rank acts, and all must come to the same."""
+        for process in self._followers:
+            process.send(record)
+        result, error, mine = outcome(act)
+        for _ in self._followers:
+            try:
+                process, theirs = self._stepped.get(timeout=PATIENCE_S)
+            except queue.Empty:
+                self._lose(
+                    f"{PATIENCE_S:g} s after the first rank another is still in a step, which ended here with {_ending(error, mine)}"
+                )
+            if theirs != mine:
+                self._lose(f"{process.label}: a step ended with {theirs:.40}, on the first rank with {_ending(error, mine)}")
+        if error is not None:
+            self._raise(error)
+        return cast(Result, result)
 
     def _watch(self) -> None:
         """Take in what the other ranks say. One that finished a step waits for this one no longer than the other way round."""

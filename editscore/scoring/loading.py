@@ -19,6 +19,7 @@ from editscore.scoring.cache import ResultCache
 from editscore.scoring.engines import EngineSpec, open_engine
 from editscore.scoring.local import MAX_ACTIVE, LocalScorer
 from editscore.scoring.parallel import ParallelEngine, ParallelScorer
+from editscore.scoring.reloadable import ReloadableEngine
 from editscore.types import InvalidInputError
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def load(
     if devices is not None:
         engine = ParallelEngine([msgspec.structs.replace(base, device=each) for each in devices])
         return ParallelScorer(engine, judge, cache=results, seed=seed, max_active=max_active)
-    make_engine = partial(open_engine, base)
-    return LocalScorer(make_engine(), judge, cache=results, seed=seed, max_active=max_active, reload=make_engine)
+    engine_here = ReloadableEngine(partial(open_engine, base), offloads=base.offloads)
+    return LocalScorer(engine_here, judge, cache=results, seed=seed, max_active=max_active)
 
 
 def _make_judge(

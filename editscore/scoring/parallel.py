@@ -11,7 +11,6 @@ import queue
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from editscore.judges import Judge
 from editscore.scoring.cache import ResultCache
@@ -134,19 +133,16 @@ class ParallelEngine:
     # Life.
 
     def sleep(self) -> None:
-        """Every process drops its model; comes back when all have. Their next engines count from 0."""
+        """Every process gives its model's memory back; comes back when all have."""
         for process in self._alive:
             process.send(Sleep())
         self._await(Asleep)
-        for process in self.processes:
-            process.stats = EngineStats()
 
-    def wake(self) -> Self:
-        """Every process loads its model again."""
+    def wake(self) -> None:
+        """Every process has its model again."""
         for process in self._alive:
             process.send(Wake())
         self._identity = self._await_identity() or self._identity
-        return self
 
     def close(self) -> None:
         """End all processes."""
@@ -244,23 +240,18 @@ class ParallelEngine:
 
 
 class ParallelScorer(LocalScorer):
-    """A `LocalScorer` whose engine is spread over processes: `sleep` and `close` reach them, and `max_active` counts for each."""
+    """A `LocalScorer` whose engine is spread over processes: `close` ends them, and `max_active` counts for each."""
 
     def __init__(
         self, engine: ParallelEngine, judge: Judge, *, cache: ResultCache | None = None, seed: int = 42, max_active: int = MAX_ACTIVE
     ) -> None:
-        super().__init__(engine, judge, cache=cache, seed=seed, max_active=max_active * len(engine.processes), reload=engine.wake)
+        super().__init__(engine, judge, cache=cache, seed=seed, max_active=max_active * len(engine.processes))
         self._spread = engine
 
     @property
     def processes(self) -> list[EngineProcess]:
         """The engines' processes in the order of the devices; `is_alive` says which are left."""
         return self._spread.processes
-
-    def sleep(self) -> None:
-        """Finish what was submitted, then let every process drop its model. `wake` undoes it."""
-        super().sleep()
-        self._spread.sleep()
 
     def close(self) -> None:
         """Finish what was submitted and end the processes; interrupted, end them at once."""

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
-from editscore.types import Completion, EditSample, EngineStats, Identity, Request, Score, ScorerStats
+from editscore.types import Completion, EditSample, EngineStats, Identity, InvalidInputError, Request, Score, ScorerStats
 
 
 class Scorer(Protocol):
@@ -57,7 +57,7 @@ class EngineLike(Protocol):
     """The part of an engine that a scorer uses; `editscore.engine.Engine` is one.
 
     `step` delivers (id of the request, completion of one pass) pairs; a failure of one request is a completion that says so.
-    `stats` may be read by another thread during a step.
+    `stats` may be read by another thread during a step; it goes on counting across `sleep`, before which all requests are finished.
     """
 
     def add(self, request: Request) -> int: ...
@@ -70,6 +70,10 @@ class EngineLike(Protocol):
 
     @property
     def stats(self) -> EngineStats: ...
+
+    def sleep(self) -> None: ...
+
+    def wake(self) -> object: ...
 
 
 @runtime_checkable
@@ -93,3 +97,10 @@ class GroupEngine(Protocol):
     def hang_up(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def tracing(engine: object) -> TracingEngine:
+    """The engine, if it keeps traces; else InvalidInputError."""
+    if not isinstance(engine, TracingEngine):
+        raise InvalidInputError("profile", "a trace is of an engine in this process, and there is none")
+    return engine

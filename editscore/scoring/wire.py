@@ -83,11 +83,11 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
-    """Drop the engine; answered by `Asleep`."""
+    """Give the engine's memory back; answered by `Asleep`, by a rank that follows with `Stepped`."""
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
-    """Load it again; answered as `Start` is."""
+    """Have it again; answered as `Start` is, by a rank that follows with `Stepped`."""
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
@@ -135,7 +135,7 @@ class Stumbled(msgspec.Struct, frozen=True, tag="stumbled"):
 
 
 class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
-    """A rank that follows made a step; what came of it, for comparison."""
+    """A rank that follows made a step, went to sleep or woke; what came of it, for comparison."""
 
     outcome: str
 
@@ -182,13 +182,13 @@ def read(stream: BinaryIO, decoder: msgspec.msgpack.Decoder[_Record]) -> _Record
         raise WireError(f"no record: {error}") from error
 
 
-def outcome(step: Callable[[], list[tuple[int, Completion]]]) -> tuple[list[tuple[int, Completion]], Exception | None, str]:
-    """What a step delivers, what it raises, and a word for the one or the other that is the same where the same happened."""
+def outcome(act: Callable[[], _Record]) -> tuple[_Record | None, Exception | None, str]:
+    """What an act comes to, what it raises, and a word for the one or the other that is the same where the same happened."""
     try:
-        delivered = step()
+        result = act()
     except Exception as error:
-        return [], error, type(error).__name__
-    return delivered, None, hashlib.sha256(_ENCODER.encode(delivered)).hexdigest()
+        return None, error, type(error).__name__
+    return result, None, hashlib.sha256(_ENCODER.encode(result)).hexdigest()
 
 
 def _with_images(request: Request, images: Sequence[Image]) -> Request:

@@ -7,7 +7,6 @@ parent is gone, however it went.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import queue
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from editscore.scoring.engines import DEVICE_JOINT, EngineSpec, check_device, open_engine
 from editscore.scoring.leader import LeadingEngine
 from editscore.scoring.protocol import EngineLike, GroupEngine
+from editscore.scoring.reloadable import ReloadableEngine
 from editscore.scoring.wire import (
     TO_ENGINE,
     Answers,
@@ -68,7 +68,7 @@ class Worker:
         self._sink = sink
         self._make_engine = make_engine
         self._spec = EngineSpec("")
-        self._engine: EngineLike | None = None
+        self._engine: ReloadableEngine | None = None
         self._images: dict[str, Image] = {}
         self._jobs: dict[int, _Job] = {}  # by the engine's number
         self._counted_at = 0.0
@@ -133,14 +133,14 @@ class Worker:
 
     def hang_up(self) -> None:
         """End the processes that the engine started. From any thread."""
-        if isinstance(self._engine, GroupEngine):
-            self._engine.hang_up()
+        if self._engine is not None and isinstance(self._engine.engine, GroupEngine):
+            self._engine.engine.hang_up()
 
     def _ask(self, ask: Ask) -> None:
         request = ask.restored(self._images)
         try:
             if self._engine is None:
-                raise RuntimeError("the engine is asleep")
+                raise RuntimeError("the engine could not be made")
             self._jobs[self._engine.add(request)] = _Job(ask.job, request.num_passes)
         except Exception as error:
             _log.exception("the engine refused a request")
@@ -157,9 +157,9 @@ class Worker:
     def _wake(self) -> None:
         try:
             if self._engine is None:
-                self._engine = self._make_engine(self._spec)
-                if isinstance(self._engine, GroupEngine):
-                    self._engine.watch(self.lose)
+                self._engine = ReloadableEngine(self._make, offloads=self._spec.offloads)
+            else:
+                self._engine.wake()
             self._say(Ready(dict(self._engine.identity())))
         except InvalidInputError as error:
             self._say(Refused(error.field, str(error).removeprefix(f"{error.field}: ")))
@@ -167,28 +167,24 @@ class Worker:
             _log.exception("the engine could not be made")
             self._say(Refused("", _words(error)))
 
-    def _sleep(self) -> None:
-        if isinstance(self._engine, GroupEngine):
-            self._engine.close()
-        self._engine = None
-        self._jobs.clear()
-        gc.collect()
-        if self._is_on_cuda:
-            import torch
+    def _make(self) -> EngineLike:
+        engine = self._make_engine(self._spec)
+        if isinstance(engine, GroupEngine):
+            engine.watch(self.lose)
+        return engine
 
-            torch.cuda.empty_cache()  # to the driver: another process may need it now
+    def _sleep(self) -> None:
+        self._jobs.clear()
+        if self._engine is not None:
+            self._engine.sleep()
         self._say(Asleep())
 
     def _check_context(self) -> None:
         """An error that spoils a CUDA context does so for good: it is raised again here, and the process ends. Never run on a GPU."""
-        if self._is_on_cuda:
+        if self._spec.offloads:
             import torch
 
             torch.cuda.synchronize(self._spec.device.partition(DEVICE_JOINT)[0])
-
-    @property
-    def _is_on_cuda(self) -> bool:
-        return self._spec.device.startswith("cuda")
 
     def _say(self, record: FromEngine) -> None:
         with self._speaking:

@@ -65,9 +65,11 @@ class FakeEngine:
         self.num_steps = 0
         self.most_in_flight = 0
         self.num_finished = 0
+        self.is_asleep = False
         self._open: dict[int, tuple[Request, list[int]]] = {}
 
     def add(self, request: Request) -> int:
+        assert not self.is_asleep
         if self.refuses(request):
             raise MemoryError("no room for this one")
         number = len(self.added)
@@ -94,6 +96,13 @@ class FakeEngine:
     def cancel(self, job_id: int) -> None:
         self.cancelled.append(job_id)
         self._open.pop(job_id, None)
+
+    def sleep(self) -> None:
+        assert not self._open
+        self.is_asleep = True
+
+    def wake(self) -> None:
+        self.is_asleep = False
 
     def identity(self) -> dict[str, str]:
         return dict(self.hashes)

@@ -40,6 +40,7 @@ class FakeRankEngine(FakeEngine):
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(identity={"numerics": "group".ljust(64, "n")})
         self.model: Any = SimpleNamespace(ranks=FakeRanks(), device="cpu")
+        self.is_restless = spec.model == f"restless {spec.rank}"
         self.rank, self.delay_s = spec.rank, 0.05 if spec.model == "slow" else 0.0
         self.breaks = lambda request: self.is_told("stumble", request) or "stumble all" in instruction_of(request)
 
@@ -57,6 +58,11 @@ class FakeRankEngine(FakeEngine):
         if self.is_told("differ", *requests):
             return [(job, msgspec.structs.replace(completion, text="?")) for job, completion in delivered]
         return delivered
+
+    def sleep(self) -> None:
+        if self.is_restless:
+            raise RuntimeError("no sleep")
+        super().sleep()
 
 
 def make_engine(spec: EngineSpec) -> Any:

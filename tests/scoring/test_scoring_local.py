@@ -258,25 +258,30 @@ def test_closing_finishes_what_was_submitted_and_an_error_in_the_block_cancels_i
     assert all(f.done() for f in futures)
 
 
-def test_sleep_drops_the_engine_and_wake_makes_the_same_one() -> None:
-    made: list[FakeEngine] = []
-
-    def make() -> FakeEngine:
-        made.append(FakeEngine())
-        return made[-1]
-
-    with scorer(make(), reload=make) as judge:
+def test_a_scorer_that_sleeps_refuses_work_until_it_wakes_and_then_scores_the_same() -> None:
+    engine = FakeEngine()
+    with scorer(engine) as judge:
         before = judge.score(samples(2))
         judge.sleep()
+        assert engine.is_asleep
         with pytest.raises(RuntimeError, match="wake"):
             judge.score(samples(2))
         judge.wake()
-        assert len(made) == 2
+        judge.wake()
+        assert not engine.is_asleep
         assert judge.score(samples(2)) == before
-    other = scorer(FakeEngine(), reload=lambda: FakeEngine(identity={"model": "x" * 64}))
-    other.sleep()
-    with pytest.raises(RuntimeError, match="changed"):
-        other.wake()
+
+
+def test_a_model_that_changed_while_the_scorer_slept_is_refused() -> None:
+    engine = FakeEngine()
+    with scorer(engine) as judge:
+        judge.sleep()
+        engine.hashes["model"] = "x" * 64
+        with pytest.raises(RuntimeError, match="changed"):
+            judge.wake()
+        assert engine.is_asleep, "its memory is not held for nothing"
+        with pytest.raises(RuntimeError, match="asleep"):
+            judge.score(samples(2))
 
 
 def test_scores_survive_the_wire() -> None:

@@ -18,6 +18,7 @@ from editscore.models.vlm import load_model
 from editscore.scoring import LocalScorer, ResultCache
 from editscore.scoring.loading import read_settings
 from editscore.scoring.protocol import EngineLike
+from editscore.scoring.reloadable import ReloadableEngine
 from editscore.types import Completion, EditSample, EngineStats, InvalidInputError, Literal, Request, ScorerStats
 
 # Four sources with three candidates each; each candidate's PQ question shows it alone.
@@ -132,7 +133,7 @@ def test_equal_questions_are_counted_apart() -> None:
 
 
 def test_counting_goes_on_after_sleep_and_close() -> None:
-    scorer = LocalScorer(FakeEngine(), PointwiseJudge(), reload=FakeEngine)
+    scorer = LocalScorer(ReloadableEngine(FakeEngine), PointwiseJudge())
     counted = []
     for _ in range(3):
         scorer.score(samples(4), passes=2)

@@ -83,6 +83,27 @@ def test_sleep_ends_the_other_ranks_and_wake_starts_them_again() -> None:
         assert judge.score(samples(3)) == expected(samples(3))
 
 
+def test_where_weights_can_move_to_the_host_all_ranks_stay_and_sleep() -> None:
+    with scorer("cuda:0+cuda:1") as judge:
+        before = judge.score(samples(3))
+        pids = everyone(judge)
+        judge.sleep()
+        assert everyone(judge) == pids
+        judge.wake()
+        assert everyone(judge) == pids and len(pids) == 2
+        assert judge.score(samples(3)) == before == expected(samples(3))
+        assert judge.stats().num_requests == 2 * 2 * 3
+
+
+def test_a_rank_that_cannot_sleep_is_lost_and_says_so() -> None:
+    with scorer("cuda:0+cuda:1", model="restless 1") as judge:
+        pids = everyone(judge)
+        judge.sleep()
+        wait_until(lambda: not any(map(is_running, pids)))
+        judge.wake()
+        assert re.search(r"cuda:1 \(rank 1 of 2\): a step ended with RuntimeError", judge.score(samples(1))[0].message)
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
