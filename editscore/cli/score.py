@@ -34,7 +34,9 @@ Input = Annotated[Path | None, _text(_MANY, _MANIFEST)]
 Output = Annotated[Path | None, _text(_MANY, _OUTPUT)]
 Report = Annotated[Path | None, _text(_MANY, "Also write an HTML page with images, bars, reasons and passes (goes with one edit, too).")]
 Passes = Annotated[int, Parameter(group=_JUDGE, validator=validators.Number(gte=1, lte=1024), help="How often each edit is judged.")]
-Model = Annotated[str, _text(_JUDGE, "nano (the small judge that comes along), a folder, or a hub id.")]
+Model = Annotated[
+    str | None, _text(_JUDGE, "nano (the small judge that comes along), a folder, or a hub id; by default the adapter's, else nano.")
+]
 Adapter = Annotated[str | None, _text(_JUDGE, "A LoRA adapter for the model: a folder or a hub id.")]
 Judge = Annotated[str | None, _text(_JUDGE, "The kind of judge; by default what the checkpoint names, else pointwise.")]
 Prompts = Annotated[str | None, _text(_JUDGE, "default, nano or published (editscore pull prompts); by default what the checkpoint names.")]
@@ -64,7 +66,7 @@ def score(
     output: Output = None,
     report: Report = None,
     passes: Passes = 4,
-    model: Model = "nano",
+    model: Model = None,
     adapter: Adapter = None,
     judge: Judge = None,
     prompts: Prompts = None,
@@ -83,7 +85,9 @@ def score(
     if prompts is not None:
         _check_prompts(prompts)
     spread = None if devices is None else tuple(each.strip() for each in devices.split(","))
-    options = ScorerOptions(model, adapter, judge, prompts, device, spread, dtype, memory_gb, seed=seed, use_cache=cache)
+    options = ScorerOptions(
+        _choose_model(model, adapter), adapter, judge, prompts, device, spread, dtype, memory_gb, seed=seed, use_cache=cache
+    )
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
         raise InvalidInputError("usage", "give either --source, --edited and --instruction, or --input and --output")
@@ -94,6 +98,14 @@ def score(
         return score_manifest(replace(batch, profile=profile, shows_progress=progress), open_scorer=open_scorer)
     single = _single(source, edited, instruction, report, passes, options, json)
     return score_one(replace(single, profile=profile), open_scorer=open_scorer)
+
+
+def _choose_model(model: str | None, adapter: str | None) -> str:
+    if model is None and adapter is None:
+        return ScorerOptions().model  # torch need not be loaded for that
+    from editscore.scoring.loading import choose_model
+
+    return choose_model(model, adapter)
 
 
 def _check_judge(judge: str) -> None:

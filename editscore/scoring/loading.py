@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from editscore.engine import EngineConfig
 
 SETTINGS_FILE = "editscore.json"
+DEFAULT_MODEL = "nano"
 DEFAULT_JUDGE = "pointwise"
 # Keys of editscore.json that are no judge's: read here and by the model's preprocessing.
 _OTHER_KEYS = ("judge", "pixels")
 
 
 def load(
-    model: str | os.PathLike[str] = "nano",
+    model: str | os.PathLike[str] | None = None,
     *,
     adapter: str | os.PathLike[str] | None = None,
     judge: str | Judge | None = None,
@@ -45,7 +46,8 @@ def load(
     engine_config: EngineConfig | None = None,
     max_active: int = MAX_ACTIVE,
 ) -> LocalScorer:
-    """A scorer for `"nano"` (the judge in the package), a folder, or a hub id `owner/name[@revision]`.
+    """A scorer for `"nano"` (the judge in the package), a folder, or a hub id `owner/name[@revision]`. None is the model that the adapter
+    was trained on, and without an adapter "nano".
 
     adapter: folder or hub id of a LoRA adapter. judge: a name, or a judge; None takes the checkpoint's own, else "pointwise".
     device: "cpu" (also for None), "cuda", "cuda:1". dtype: "float32", "bfloat16", "float16"; None fits the device.
@@ -58,6 +60,7 @@ def load(
 
     Raises InvalidInputError naming what is wrong: model, adapter, judge, device, devices, dtype, seed or a key of the settings.
     """
+    model = choose_model(model, adapter)
     if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
         raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
     if isinstance(judge, str) or judge is None:
@@ -68,7 +71,7 @@ def load(
     check_seed(seed)
     check_devices(device, devices)
     base = EngineSpec(
-        os.fspath(model),
+        model,
         None if adapter is None else os.fspath(adapter),
         device or "cpu",
         dtype,
@@ -81,6 +84,17 @@ def load(
         return ParallelScorer(engine, judge, cache=results, seed=seed, max_active=max_active)
     engine_here = ReloadableEngine(partial(open_engine, base), offloads=base.offloads)
     return LocalScorer(engine_here, judge, cache=results, seed=seed, max_active=max_active)
+
+
+def choose_model(model: str | os.PathLike[str] | None, adapter: str | os.PathLike[str] | None) -> str:
+    """The model that `load` takes; for None it may have to look into the adapter. Raises InvalidInputError naming the adapter."""
+    if model is not None:
+        return os.fspath(model)
+    if adapter is None:
+        return DEFAULT_MODEL
+    from editscore.models.vlm import base_of, resolve_adapter
+
+    return base_of(resolve_adapter(os.fspath(adapter)))
 
 
 def _make_judge(
@@ -100,14 +114,11 @@ def _make_judge(
 
 def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None) -> dict[str, Any]:
     """The checkpoint's editscore.json, keys of the adapter's own file over it; empty where there is none."""
-    from editscore.models.vlm import resolve
+    from editscore.models.vlm import resolve_adapter
 
     folders = _model_folders(model)
     if adapter is not None:
-        try:
-            folders.append(resolve(os.fspath(adapter)))
-        except InvalidInputError as error:
-            raise InvalidInputError("adapter", str(error).removeprefix(f"{error.field}: ")) from error
+        folders.append(resolve_adapter(os.fspath(adapter)))
     settings: dict[str, Any] = {}
     for place, folder in enumerate(folders):
         own = _read_json(folder / SETTINGS_FILE)
@@ -119,15 +130,12 @@ def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str]
 
 def _model_folders(model: str | os.PathLike[str]) -> list[Path]:
     """The base model's folder, then, where `model` is the folder of an adapter alone, that folder."""
-    from editscore.models.vlm import resolve
+    from editscore.models.vlm import base_of, resolve
 
     folder = resolve(os.fspath(model))
-    config = folder / "adapter_config.json"
-    if (folder / "config.json").exists() or not config.exists():
+    if (folder / "config.json").exists() or not (folder / "adapter_config.json").exists():
         return [folder]
-    named = str(_read_json(config).get("base_model_name_or_path") or "")
-    local = folder / named
-    return [local if named and local.is_dir() else resolve(named), folder]
+    return [resolve(base_of(folder)), folder]
 
 
 def _family(model: str | os.PathLike[str]) -> str:

@@ -79,6 +79,15 @@ def test_a_wrong_option_is_named(option: str, value: str, pairs: Path, model: st
     assert not list(pairs.glob("out*"))
 
 
+def test_an_adapter_alone_names_the_model_it_looked_for(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"], "base_model_name_or_path": "no-such-base"}
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    run = ["score", "--input", str(pairs / "pairs.jsonl"), "--output", str(pairs / "out.jsonl")]
+    assert main([*run, "--adapter", str(tmp_path / "adapter")]) == 2
+    assert "editscore: model: no model 'no-such-base'" in capsys.readouterr().err
+
+
 def test_the_doctor_finds_things(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def load(folder: Path, **options: Any) -> editscore.Scorer:
+def load(folder: Path | None, **options: Any) -> editscore.Scorer:
     return editscore.load(folder, **{"cache": None, **options})
 
 
@@ -186,6 +186,37 @@ def test_an_adapter_brings_its_settings_but_not_the_preprocessing(folder: Path, 
     (adapter / "editscore.json").write_text(json.dumps({"pixels": {"resize": [14, 14]}}))
     with pytest.raises(InvalidInputError, match="pixels"):
         read_settings(folder, adapter)
+
+
+def write_adapter(path: Path, base: str) -> Path:
+    """An adapter that changes one layer."""
+    from safetensors.torch import save_file
+
+    path.mkdir()
+    layer = "base_model.model.model.language_model.layers.0.mlp.down_proj"
+    generator = torch.Generator().manual_seed(0)
+    low = {"A": torch.randn(2, 96, generator=generator), "B": torch.randn(64, 2, generator=generator)}
+    save_file({f"{layer}.lora_{side}.weight": tensor for side, tensor in low.items()}, path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": [r"down_proj"], "layers_to_transform": [0]}
+    (path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
+    return path
+
+
+def test_an_adapter_without_a_model_finds_its_base(folder: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", str(folder))
+    with load(folder, adapter=adapter) as scorer:
+        expected = scorer.score(EDITS, passes=2)
+    for arguments in ((None, {"adapter": adapter}), (adapter, {})):
+        with load(arguments[0], **arguments[1]) as scorer:
+            assert scorer.score(EDITS, passes=2) == expected
+    with load(folder) as scorer:
+        assert scorer.score(EDITS, passes=2) != expected
+    (adapter / "config.json").write_text("{}")  # some tools leave the base model's beside it
+    with load(None, adapter=adapter) as scorer:
+        assert [score.overall for score in scorer.score(EDITS, passes=2)] == [score.overall for score in expected]
+    write_adapter(tmp_path / "lost", "")
+    with pytest.raises(InvalidInputError, match=r"adapter: adapter_config\.json of .* names no base model"):
+        load(None, adapter=tmp_path / "lost")
 
 
 def test_import_is_light_and_lazy() -> None:

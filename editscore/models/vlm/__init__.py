@@ -4,6 +4,7 @@ The modelling code is transformers' own; this room gives it explicit positions, 
 the caller passes with every call, so that nothing depends on state kept in a module.
 """
 
+from editscore.models.vlm.adapter import base_of
 from editscore.models.vlm.chat import Prompt
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
 from editscore.models.vlm.images import PixelRule, PreparedImage
@@ -11,7 +12,7 @@ from editscore.models.vlm.load import load_model, read_sizes
 from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
 from editscore.models.vlm.modes import Mode, flash_attention_why_not, in_mode
 from editscore.models.vlm.ranks import Ranks, RanksError
-from editscore.models.vlm.resolve import resolve
+from editscore.models.vlm.resolve import resolve, resolve_adapter
 from editscore.models.vlm.shards import SplitModel, share_of, why_not_split
 from editscore.models.vlm.sizes import ModelSizes
 
@@ -32,10 +33,12 @@ __all__ = [
     "UnsupportedModelError",
     "VisionLanguageModel",
     "flash_attention_why_not",
+    "base_of",
     "in_mode",
     "load_model",
     "read_sizes",
     "resolve",
+    "resolve_adapter",
     "share_of",
     "why_not_split",
 ]

@@ -48,6 +48,14 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def base_of(folder: Path) -> str:
+    """The folder or hub id of the model that an adapter's folder says it was trained on; raises `AdapterError` when it says none."""
+    base = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
+    if not base:
+        raise AdapterError(f"adapter_config.json of {folder} names no base model")
+    return str(folder / base) if (folder / base).is_dir() else base
+
+
 @dataclass(frozen=True)
 class Low:
     """The change of one layer as two thin matrices: a [rank, in], b [out, rank], and its scale; float32."""

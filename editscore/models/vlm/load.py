@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from editscore.models.vlm.activations import replace_activations
-from editscore.models.vlm.adapter import attach_adapter, merge_adapter, read_adapter, read_adapter_config
+from editscore.models.vlm.adapter import attach_adapter, base_of, merge_adapter, read_adapter
 from editscore.models.vlm.chat import ChatTokenizer
-from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
+from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnsupportedModelError
 from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
 from editscore.models.vlm.images import read_pixel_rule
 from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelIdentity, VisionLanguageModel
 from editscore.models.vlm.packed import pack_linears
 from editscore.models.vlm.ranks import Ranks
-from editscore.models.vlm.resolve import resolve
+from editscore.models.vlm.resolve import resolve, resolve_adapter
 from editscore.models.vlm.shards import SplitModel, split_network
 from editscore.models.vlm.sizes import ModelSizes, count_weights, sizes_of
 
@@ -96,27 +96,12 @@ def read_sizes(
 def _find(path_or_id: str | Path, adapter: str | Path | None) -> tuple[Path, Path | None]:
     """The folders of the checkpoint and of the adapter."""
     folder = resolve(path_or_id)
-    adapter_folder = None if adapter is None else _resolve_adapter(adapter)
+    adapter_folder = None if adapter is None else resolve_adapter(adapter)
     if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
         if adapter_folder is not None:
             raise AdapterError(f"{folder} is an adapter itself; one adapter can be applied")
-        folder, adapter_folder = resolve(_base_of(folder)), folder
+        folder, adapter_folder = resolve(base_of(folder)), folder
     return folder, adapter_folder
-
-
-def _resolve_adapter(adapter: str | Path) -> Path:
-    try:
-        return resolve(adapter)
-    except UnknownModelError as error:
-        raise AdapterError(str(error).removeprefix(f"{error.field}: ")) from error
-
-
-def _base_of(folder: Path) -> str:
-    base = read_adapter_config(folder).get("base_model_name_or_path")
-    if not base:
-        raise AdapterError(f"adapter_config.json of {folder} names no base model")
-    local = folder / str(base)
-    return str(local) if local.is_dir() else str(base)
 
 
 def _choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

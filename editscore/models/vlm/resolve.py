@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from editscore.models.vlm.errors import UnknownModelError
+from editscore.models.vlm.errors import AdapterError, UnknownModelError
 
 NANO_FOLDER = Path(__file__).parent / "nano"
 # Weights as safetensors and the text files around them; never pickles, never code.
@@ -31,6 +31,14 @@ def resolve(path_or_id: str | Path) -> Path:
     if not _HUB_ID.fullmatch(name):
         raise UnknownModelError(f"no model {name!r}: not 'nano', no folder {folder.absolute()}, and no hub id of the form owner/name")
     return _download(name, folder)
+
+
+def resolve_adapter(path_or_id: str | Path) -> Path:
+    """The folder of an adapter, found as a model is. Raises `AdapterError`."""
+    try:
+        return resolve(path_or_id)
+    except UnknownModelError as error:
+        raise AdapterError(str(error).removeprefix(f"{error.field}: ")) from error
 
 
 def _download(name: str, folder: Path) -> Path:
