@@ -78,7 +78,8 @@ def kernels() -> dict[str, str]:
     from editscore.models.vlm import flash_attention_why_not
 
     found = {f"{op} / {backend}": reason for op in OPS for backend, reason in explain(op)}
-    return found | {"exact mode on a GPU / triton": unavailable() or "yes", "fast mode / flash-attn": flash_attention_why_not() or "yes"}
+    flash = flash_attention_why_not() or "yes"
+    return found | {"exact mode on a GPU / triton": unavailable() or "yes", "vision tower, and prefill in fast mode / flash-attn": flash}
 
 
 def models() -> dict[str, str]:

@@ -5,6 +5,7 @@ Legend: N tokens of the batch, padding included; the tables are those of `editsc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -86,20 +87,22 @@ def page_table(pages: Sequence[Int32s]) -> Int32s:
     return table
 
 
-def chunks(leaves: Sequence[Leaf], chunk_tokens: int) -> Iterator[list[Stretch]]:
-    """What is not shared of prompts, in their order, as stretches for calls of at most `chunk_tokens` tokens."""
+def chunks(leaves: Sequence[Leaf], chunk_tokens: int, most_keys: float = math.inf) -> Iterator[list[Stretch]]:
+    """What is not shared of prompts, in their order, as stretches for calls of at most `chunk_tokens` tokens.
+
+    The stretches of a call see at most `most_keys` keys together, unless a single one sees more.
+    """
     chunk: list[Stretch] = []
-    room = chunk_tokens
+    room, keys = chunk_tokens, 0
     for leaf in leaves:
         begin = leaf.num_shared
         while begin < len(leaf.tokens):
+            if chunk and (not room or keys + min(len(leaf.tokens), begin + room) > most_keys):
+                yield chunk
+                chunk, room, keys = [], chunk_tokens, 0
             end = min(len(leaf.tokens), begin + room)
             chunk.append(Stretch(leaf, begin, end))
-            room -= end - begin
-            begin = end
-            if not room:
-                yield chunk
-                chunk, room = [], chunk_tokens
+            room, keys, begin = room - (end - begin), keys + end, end
     if chunk:
         yield chunk
 

@@ -7,6 +7,7 @@ allocator loses between pieces. tests/engine/test_memory.py holds the peak of a 
 from __future__ import annotations
 
 from editscore.engine.config import EngineConfig
+from editscore.engine.flash import KEYS_PER_TOKEN
 from editscore.models.vlm import ModelSizes
 from editscore.types import InvalidInputError
 
@@ -30,7 +31,8 @@ def fit(config: EngineConfig, sizes: ModelSizes) -> EngineConfig:
     if config.memory_gb is None:
         return config
     free = int(config.memory_gb * 2**30) - fixed_bytes(sizes)
-    least = work_bytes(sizes, MIN_CHUNK_TOKENS, MIN_IMAGE_PATCHES, _logits(sizes, MIN_ROWS)) + token_bytes(sizes) * ONE_REQUEST_TOKENS
+    keys = KEYS_PER_TOKEN if config.mode == "fast" else 0
+    least = work_bytes(sizes, MIN_CHUNK_TOKENS, MIN_IMAGE_PATCHES, _logits(sizes, MIN_ROWS), keys) + token_bytes(sizes) * ONE_REQUEST_TOKENS
     if free < least:
         needed = (fixed_bytes(sizes) + least) / 2**30
         raise InvalidInputError(
@@ -38,10 +40,10 @@ def fit(config: EngineConfig, sizes: ModelSizes) -> EngineConfig:
             f"{config.memory_gb:g} is too little: {sizes.weight_bytes / 2**30:.2f} GB of weights and a request take {needed:.2f}",
         )
     chunk, patches, logits = config.chunk_tokens, config.image_patches, min(config.logits_mb * MB, _logits(sizes, config.max_rows))
-    while work_bytes(sizes, chunk, patches, logits) > max(least, WORK_SHARE * free):
+    while work_bytes(sizes, chunk, patches, logits, keys) > max(least, WORK_SHARE * free):
         chunk, patches = max(MIN_CHUNK_TOKENS, chunk // 2), max(MIN_IMAGE_PATCHES, patches // 2)
         logits = max(_logits(sizes, MIN_ROWS), logits // 2)
-    free -= work_bytes(sizes, chunk, patches, logits)
+    free -= work_bytes(sizes, chunk, patches, logits, keys)
     cache_mb = min(config.image_cache_mb, free // 8 // MB)
     # A prompt in the store keeps the logits of its last token.
     per_token = token_bytes(sizes) + sizes.vocab_size * sizes.element_bytes // TOKENS_OF_A_PROMPT
@@ -72,11 +74,15 @@ def fixed_bytes(sizes: ModelSizes) -> int:
     return sizes.weight_bytes + FIXED_BYTES + BYTES_PER_TOKEN_ID * sizes.vocab_size
 
 
-def work_bytes(sizes: ModelSizes, chunk_tokens: int, image_patches: int, logits: int) -> int:
-    """The larger of a call of the language model and one of the vision tower, and `logits` bytes with their masks."""
+def work_bytes(sizes: ModelSizes, chunk_tokens: int, image_patches: int, logits: int, keys_per_token: int = 0) -> int:
+    """The larger of a call of the language model and one of the vision tower, and `logits` bytes with their masks.
+
+    `keys_per_token` keys and values for each of its tokens may be gathered for flash-attn.
+    """
     e = sizes.element_bytes
     # Beside x and the residual: three matrices of the MLP, or queries, keys and values with the copies of the rotation.
-    mlp, heads = 3 * sizes.intermediate_size, 6 * (sizes.num_heads + 2 * sizes.num_kv_heads) * sizes.head_dim
+    mlp = 3 * sizes.intermediate_size
+    heads = (6 * sizes.num_heads + (12 + 2 * keys_per_token) * sizes.num_kv_heads) * sizes.head_dim
     # What all ranks bring to a sum, and the sum in float32 before and after the last of them; of logits, what all bring.
     gathered, copies = (sizes.num_ranks * e + 8, 2) if sizes.num_ranks > 1 else (0, 1)
     language = chunk_tokens * (max(mlp, heads) * e + sizes.hidden_size * (3 * e + 12 + gathered))

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from editscore.engine.attention import attention_numerics
+from editscore.engine.flash import why_not as flash_why_not
 from editscore.models.vlm import Mode, VisionLanguageModel
 
 # Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
@@ -17,12 +18,13 @@ ENGINE_VERSION = 3
 
 
 def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:
-    """SHA-256 (hex) of mode, dtype, kind of device and its instruction set, attention backend, and the versions that compute."""
+    """SHA-256 (hex) of mode, dtype, kind of device and its instruction set, attention backends, and the versions that compute."""
     is_cpu = model.device.type == "cpu"
+    prefill = "" if flash_why_not(model, mode) else ", prefill flash-attn"
     numerics = {
         "engine": ENGINE_VERSION,
         "mode": mode,
-        "attention": attention_numerics(model),
+        "attention": attention_numerics(model) + prefill,
         "linear": model.linear_backend,
         "ranks": model.num_ranks,
         "dtype": str(model.dtype),
@@ -31,7 +33,7 @@ def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         # On a GPU these compile or bring the kernels of exact mode and of fast mode.
-        "kernels": "" if is_cpu else [_version(name) for name in ("triton", "flash-attn")],
+        "kernels": "" if is_cpu else [_version("triton"), _version("flash-attn"), model.vision_attention],
     }
     return hashlib.sha256(json.dumps(numerics, sort_keys=True).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ Legend: N tokens of a flat batch (a multiple of the model's `row_multiple`), R r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor
 from editscore.engine.attention import PagedAttention
 from editscore.engine.batches import DeviceBatch, HostBatch, Stretch, chunks, host_batch, image_rows, padded_rows, prefill_batch
 from editscore.engine.config import EngineConfig
+from editscore.engine.flash import KEYS_PER_TOKEN, FlashPrefill, SeenKeys
+from editscore.engine.flash import why_not as flash_why_not
 from editscore.engine.graphs import DecodeGraphs, why_not
 from editscore.engine.images import ImageEncoder
 from editscore.engine.sequences import Leaf, Row
@@ -39,6 +42,9 @@ class Runner:
         self.num_pages = max(2, config.kv_memory_mb * 2**20 // page_bytes)
         self._logit_rows = config.logits_mb * 2**20 // (element * model.vocab_size)
         self._device = model.device
+        reason = flash_why_not(model, config.mode)
+        self._reads_by_flash = reason is None
+        stats.flash_prefill = f"no: {reason}" if reason else "yes"
         self.images = ImageEncoder(model, config, stats)
         self._open_store()
 
@@ -84,7 +90,8 @@ class Runner:
         spans = [(leaf, span, image) for leaf in leaves for span, image in zip(leaf.image_spans, leaf.images, strict=True)]
         features = self.images.encode({image.digest: image for leaf, span, image in spans if sum(span) > leaf.num_shared})
         with self._stats.phase("prefill"):
-            for stretches in chunks(leaves, self.config.chunk_tokens):
+            most_keys = KEYS_PER_TOKEN * self.config.chunk_tokens if self._reads_by_flash else math.inf
+            for stretches in chunks(leaves, self.config.chunk_tokens, most_keys):
                 self._prefill_chunk(stretches, features)
 
     def _prefill_chunk(self, stretches: Sequence[Stretch], features: dict[str, ImageFeatures]) -> None:
@@ -93,7 +100,8 @@ class Runner:
         batch = prefill_batch(stretches, starts, self.store, self.model.row_multiple)
         ended = [i for i, stretch in enumerate(stretches) if stretch.end == len(stretch.leaf.tokens)]
         rows, images = image_rows(stretches, starts, features)
-        hidden, last = self._forward(batch, (starts + lengths - 1)[ended], rows, images)
+        seen = SeenKeys.of(stretches) if self._reads_by_flash else None
+        hidden, last = self._forward(batch, (starts + lengths - 1)[ended], rows, images, seen)
         self._stats.count(num_prefilled_tokens=int(lengths.sum()))
         for stretch, start in zip(stretches, starts.tolist(), strict=True):
             place = stretch.leaf.num_prompt_tokens - 1
@@ -170,18 +178,35 @@ class Runner:
             yield rows[part], torch.stack([x for x in logits if x is not None])
 
     def _forward(
-        self, batch: HostBatch, last: Array, rows: Array | None = None, images: Sequence[ImageFeatures] = ()
+        self,
+        batch: HostBatch,
+        last: Array,
+        rows: Array | None = None,
+        images: Sequence[ImageFeatures] = (),
+        seen: SeenKeys | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One flat batch through the language model: the hidden states of all rows, and those of the rows `last`."""
+        """One flat batch through the language model: the hidden states of all rows, and those of the rows `last`.
+
+        With `seen` flash-attn attends.
+        """
         rows = np.empty(0, np.int64) if rows is None else rows
-        *tensors, last_rows, of_images = to_device([*batch.arrays, last, rows], self.model.device)
-        hidden, problem = self._compute(DeviceBatch.of(tensors), of_images, images)
+        of_seen = () if seen is None else seen.arrays
+        *tensors, last_rows, of_images = to_device([*batch.arrays, *of_seen, last, rows], self.model.device)
+        on_device = DeviceBatch.of(tensors[: len(batch.arrays)])
+        flash = None if seen is None else FlashPrefill(self.store, on_device.slots, seen, tensors[len(batch.arrays) :])
+        hidden, problem = self._compute(on_device, of_images, images, flash)
         self._problems.append(problem)
         return hidden, hidden[last_rows]
 
-    def _compute(self, batch: DeviceBatch, rows: Tensor | None = None, images: Sequence[ImageFeatures] = ()) -> tuple[Tensor, Tensor]:
+    def _compute(
+        self,
+        batch: DeviceBatch,
+        rows: Tensor | None = None,
+        images: Sequence[ImageFeatures] = (),
+        flash: FlashPrefill | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """What runs on the device: hidden states, and whether a table was wrong."""
-        attention = PagedAttention(self.store, batch.tables, batch.slots)
+        attention = flash or PagedAttention(self.store, batch.tables, batch.slots)
         hidden = self.model.forward(batch.tokens, batch.positions, attention, image_rows=rows, images=images)
         return hidden, attention.problem()
 

@@ -20,11 +20,12 @@ MAX_EVENTS = 1_000_000
 class StatsRecorder:
     """The one place where an engine counts. `with phase(name)` may nest: time goes to the innermost phase.
 
-    `graphs`: "yes", or why decode steps are not replayed as CUDA graphs.
+    `graphs`: "yes", or why decode steps are not replayed as CUDA graphs. `flash_prefill`: "yes", or why prompts are not read by flash-attn.
     """
 
     def __init__(self) -> None:
         self.graphs = ""
+        self.flash_prefill = ""
         self._counts: dict[str, int] = {}
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._open: list[str] = []
@@ -58,7 +59,8 @@ class StatsRecorder:
 
     def snapshot(self, attention: str) -> EngineStats:
         """The counters as they stand."""
-        return EngineStats(**self._counts, attention=attention, graphs=self.graphs, seconds=dict(self._seconds))
+        seconds = dict(self._seconds)
+        return EngineStats(**self._counts, attention=attention, graphs=self.graphs, flash_prefill=self.flash_prefill, seconds=seconds)
 
     def record_trace(self) -> None:
         """From now on every phase is kept."""

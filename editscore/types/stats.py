@@ -14,7 +14,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     the difference was shared. `num_images` counts the images of all requests, `num_encoded_images` the runs through the vision tower.
     `num_sampled_tokens` were drawn, `num_fed_tokens` went through the model after the prompts (forced ones included).
     `num_replayed_steps` of decoding were CUDA graphs; `graphs` is "yes" or why there are none. `attention` names the backend that ran,
-    `seconds` is the time by phase (`editscore.engine.stats.PHASES`).
+    also for prompts unless `flash_prefill` is "yes"; otherwise that says why flash-attn did not read them. `seconds` is the time by phase
+    (`editscore.engine.stats.PHASES`).
     """
 
     num_requests: int = 0
@@ -30,6 +31,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_replayed_steps: int = 0
     attention: str = ""
     graphs: str = ""
+    flash_prefill: str = ""
     seconds: dict[str, float] = {}
 
     @property
@@ -43,7 +45,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         sums = {name: mine[name] + theirs[name] for name in mine if isinstance(mine[name], int) and name in theirs}
         phases = [*self.seconds, *(name for name in other.seconds if name not in self.seconds)]
         seconds = {name: self.seconds.get(name, 0.0) + other.seconds.get(name, 0.0) for name in phases}
-        names = {name: _side_by_side(mine[name], theirs[name]) for name in ("attention", "graphs")}
+        names = {name: _side_by_side(mine[name], theirs[name]) for name in ("attention", "graphs", "flash_prefill")}
         return msgspec.structs.replace(self, **sums, **names, seconds=seconds)
 
 

@@ -6,8 +6,10 @@ the host reads back is made up: the first token that the answer allows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,28 +19,27 @@ from edit_requests import edit_request
 from fake_device import CUDA, MisplacedError, assert_on_device, fake_cuda, move
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
-from transformers import AttentionInterface
 
 import editscore.engine.engine as engine_module
 import editscore.engine.runner as runner_module
 import editscore.engine.sampling as sampling_module
 import editscore.models.vlm.model as model_module
-from editscore.engine import Engine, EngineConfig, graphs
+from editscore.engine import Engine, EngineConfig, flash, graphs
 from editscore.engine.sampling import Draw, PendingDraw
-from editscore.models.vlm import load_model
+from editscore.models.vlm import VISION_FLASH, load_model
 from editscore.models.vlm.invariant import invariant_view
 from editscore.types import FinishReason, Text
 
 CONFIG = EngineConfig(kv_memory_mb=4, chunk_tokens=48, max_rows=32)
 
 
-def _values(module: Any, q: Tensor, k: Tensor, v: Tensor, **named: Any) -> tuple[Tensor, None]:
-    assert_on_device([q, k, v, named["cu_seq_lens_q"]])
-    return v.transpose(1, 2), None
+def _attended(q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, **named: Any) -> Tensor:
+    """flash-attn of numbers that are not there. Images always go through it: torch's attention does not run on fake CUDA tensors."""
+    assert_on_device([q, k, v, cu_seqlens_q, cu_seqlens_k], lambda i: f"number {i} of what flash-attn is given")
+    assert all(type(named[name]) is int for name in ("max_seqlen_q", "max_seqlen_k"))
+    return torch.empty_like(q)
 
 
-# torch's attention does not run on fake CUDA tensors; a name with "flash" in it takes the ragged batch whole, as flash-attn does.
-AttentionInterface.register("flash_stand_in", _values)
 REAL_PLAN = model_module.vision_plan
 
 
@@ -71,10 +72,12 @@ def engine(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Mon
 
     with fake_cuda():
         move(model.network)
-        model.network.set_attn_implementation({"vision_config": "flash_stand_in"})
+        model.network.set_attn_implementation({"vision_config": VISION_FLASH})
         model.heads = {"a": (torch.empty(2, model.hidden_size, device=CUDA), torch.empty(2, device=CUDA))}
         if request.param == "exact":
             model.network = invariant_view(model.network)
+        monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=_attended, __version__="2.8.3"))
+        monkeypatch.setattr(flash, "flash_attention_why_not", lambda *model: None)
         monkeypatch.setattr(engine_module, "in_mode", lambda model, mode: model)
         monkeypatch.setattr(engine_module, "to_host", to_host)
         monkeypatch.setattr(PendingDraw, "finish", finish)
@@ -121,12 +124,13 @@ def test_a_step_reads_back_once(engine: Engine) -> None:
     assert len(reads) == 2 + 2
 
 
-def _left_behind(place: int) -> Any:
-    """`to_device` that forgets one of its arrays on the CPU."""
+def _left_behind(place: int, least: int = 0) -> Any:
+    """`to_device` that forgets one of its arrays on the CPU, where it is given at least so many."""
 
     def forgetful(arrays: Any, device: torch.device) -> list[Tensor]:
         tensors = runner_module_to_device(arrays, device)
-        tensors[place] = torch.from_numpy(np.ascontiguousarray(arrays[place]))
+        if len(arrays) >= least:
+            tensors[place] = torch.from_numpy(np.ascontiguousarray(arrays[place]))
         return tensors
 
     return forgetful
@@ -139,6 +143,15 @@ runner_module_to_device = runner_module.to_device
 def test_a_tensor_left_on_the_cpu_is_seen(engine: Engine, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "to_device", _left_behind(place))
     with pytest.raises((RuntimeError, ValueError, MisplacedError), match="cpu"):
+        engine.generate(requests())
+
+
+@pytest.mark.parametrize("engine", ["fast"], indirect=True)
+@pytest.mark.parametrize("place", [11, 12, 13], ids=["keys", "ends of queries", "ends of keys"])
+def test_what_flash_attn_is_given_is_on_the_device(engine: Engine, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.stats.flash_prefill == "yes"
+    monkeypatch.setattr(runner_module, "to_device", _left_behind(place, least=16))
+    with pytest.raises(MisplacedError, match="cpu"):
         engine.generate(requests())
 
 

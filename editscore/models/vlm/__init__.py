@@ -7,18 +7,21 @@ the caller passes with every call, so that nothing depends on state kept in a mo
 from editscore.models.vlm.adapter import base_of
 from editscore.models.vlm.chat import Prompt
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
+from editscore.models.vlm.flash import VISION_FLASH, Bounds, flash_attention, flash_attention_why_not
 from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.load import load_model, read_sizes
 from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
-from editscore.models.vlm.modes import Mode, flash_attention_why_not, in_mode
+from editscore.models.vlm.modes import Mode, in_mode
 from editscore.models.vlm.ranks import Ranks, RanksError
 from editscore.models.vlm.resolve import resolve, resolve_adapter
 from editscore.models.vlm.shards import SplitModel, share_of, why_not_split
 from editscore.models.vlm.sizes import ModelSizes
 
 __all__ = [
+    "VISION_FLASH",
     "AdapterError",
     "Attend",
+    "Bounds",
     "ImageFeatures",
     "MissingWeightsError",
     "Mode",
@@ -32,8 +35,9 @@ __all__ = [
     "UnknownModelError",
     "UnsupportedModelError",
     "VisionLanguageModel",
-    "flash_attention_why_not",
     "base_of",
+    "flash_attention",
+    "flash_attention_why_not",
     "in_mode",
     "load_model",
     "read_sizes",

@@ -1,7 +1,8 @@
 """A network whose rows do not know each other on a CUDA device: linear layers and RMS norms swapped for batch-invariant ones.
 
 What is left of torch works row by row there already: a LayerNorm gives each row a block of its own, activations and rotations go element
-by element, and the vision tower attends image by image in calls whose shapes no other image changes. Never run on a GPU.
+by element, and the vision tower attends image by image in calls whose shapes no other image changes, or by flash-attn
+(`editscore.models.vlm.flash` says why it may). Never run on a GPU.
 """
 
 from __future__ import annotations

@@ -155,6 +155,11 @@ class VisionLanguageModel:
         """Whose matrix products the linear layers run on."""
         return "onednn" if any(isinstance(module, PackedLinear) for module in self.network.modules()) else "torch"
 
+    @property
+    def vision_attention(self) -> str:
+        """Which attention the vision tower runs on, as transformers names it."""
+        return cast(str, self.network.model.visual.config._attn_implementation)
+
     def render(self, messages: Sequence[Message], images: Sequence[Image]) -> Prompt:
         """Tokens and positions of a conversation; raises `InvalidInputError` naming what is wrong with it."""
         side = self.pixel_rule.merge_size
