@@ -24,9 +24,19 @@ from torch import Tensor
 import editscore.engine.engine as engine_module
 from editscore.engine import Engine, EngineConfig, flash, runner
 from editscore.engine.batches import Stretch, chunks
+from editscore.engine.memory import fit
 from editscore.engine.sampling import start_draw
 from editscore.engine.sequences import Leaf
-from editscore.models.vlm import VISION_FLASH, Bounds, VisionLanguageModel, flash_attention, flash_attention_why_not, in_mode, modes
+from editscore.models.vlm import (
+    VISION_FLASH,
+    Bounds,
+    ModelSizes,
+    VisionLanguageModel,
+    flash_attention,
+    flash_attention_why_not,
+    in_mode,
+    modes,
+)
 from editscore.scoring.peer import Peer, PeerSource
 from editscore.types import Request, Sampling, Text
 
@@ -128,6 +138,18 @@ def test_a_call_sees_no_more_keys_than_it_may(qwen2_5: VisionLanguageModel) -> N
     covered = [Stretch(x, i, i + 1) for call in calls for s in call for x, i in ((s.leaf, i) for i in range(s.begin, s.end))]
     assert covered == [Stretch(x, i, i + 1) for x in leaves for i in range(x.num_shared, len(x.tokens))]
     assert any(len(call) > 1 for call in calls)
+
+
+def test_a_budget_has_room_for_the_keys_that_a_call_gathers() -> None:
+    """The shape of Qwen3-VL-8B, whose attention takes more than its feed-forward layers: fast mode leaves less for the store."""
+    sizes = ModelSizes(16_600 * 2**20, 2, 151_936, 4096, 12_288, 36, 32, 8, 128, 1152, 4304, 1536)
+    exact, fast = (
+        fit(config.model_copy(update={"memory_gb": 20.0, "kv_memory_mb": 100_000, "image_patches": 1024}), sizes)
+        for config in (EXACT, FAST)
+    )
+    assert exact.chunk_tokens == fast.chunk_tokens
+    gathered = fast.chunk_tokens * flash.KEYS_PER_TOKEN * 2 * 8 * 128 * 2  # keys and values of 8 heads of 128 in 16 bits
+    assert (exact.kv_memory_mb - fast.kv_memory_mb) * 2**20 >= 0.8 * gathered
 
 
 @pytest.mark.parametrize(
