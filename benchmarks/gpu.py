@@ -76,6 +76,7 @@ def parts() -> list[Part]:
         bench("append_kv", "ops.bench_append_kv", *on_gpu, timeout_s=45.0),
         bench("linear layers", "gpu_layers", timeout_s=60.0),
         bench("exact against fast", "gpu_engine", timeout_s=90.0),
+        bench("prefill", "gpu_prefill", timeout_s=60.0),
         bench("activation", "ops.bench_gated_activation", *on_gpu, timeout_s=45.0),
         bench("attention bf16, K=8", attention, *on_gpu, "--dtypes", "bf16", "--cases", "K=8"),
         bench("attention bf16, K=16", attention, *on_gpu, "--dtypes", "bf16", "--cases", "K=16"),

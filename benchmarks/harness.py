@@ -118,8 +118,20 @@ class Bench:
         self._append(case, subject, metric, value, unit, peer, peer_value, ratio)
         return ratio
 
+    def absent(self, case: str, subject: str, reason: str) -> None:
+        """A row that says why a subject was not run, without a figure."""
+        self._append(case, subject, f"not run: {reason}", None, "", "", None, None)
+
     def _append(
-        self, case: str, subject: str, metric: str, value: float, unit: str, peer: str, peer_value: float | None, ratio: float | None
+        self,
+        case: str,
+        subject: str,
+        metric: str,
+        value: float | None,
+        unit: str,
+        peer: str,
+        peer_value: float | None,
+        ratio: float | None,
     ) -> None:
         shown = ["" if number is None else f"{number:.6g}" for number in (value, peer_value, ratio)]
         row = (self.date, commit_once(), machine(), self.name, case, subject, metric, shown[0], unit, peer, shown[1], shown[2])

@@ -10,7 +10,8 @@ the CPU fp32 once more on AVX2 in a process of its own whose torch is held to AV
   measured in the same rounds (for 16-bit pages this is min(GEMM rate, rows x read bandwidth));
 - `no_sharing`: the op itself with a leaf for every sample, the samples of a prompt next to each other;
 - `one_chunk` beside `canonical_chunks`: the C++ kernel below the op with the whole path as one chunk, and as it is;
-- on a GPU also `two_calls` by name, and `copy`: the unique bytes at the rate at which the GPU copies.
+- on a GPU also `two_calls` by name, `copy`: the unique bytes at the rate at which the GPU copies, and `flash_attn`: the faster composition
+  of benchmarks/peers/flash.py, which the row `best_flash_attn` names, or why it was not run.
 
 Every subject is compared with the reference before it is timed.
 """
@@ -33,6 +34,8 @@ from benchmarks.harness import Bench, gemm_subject, roof_subjects, time_interlea
 from benchmarks.ops.shared_prefix_case import DTYPES, Inputs, Shape, make_inputs, shapes
 from benchmarks.ops.shared_prefix_targets import print_targets
 from benchmarks.peers.attention import COMPOSITIONS
+from benchmarks.peers.flash import FLASH_COMPOSITIONS
+from editscore.models.vlm import flash_attention_why_not
 
 NAME = "shared_prefix_attention"
 TOLERANCE = {"bf16": 2e-2, "fp32": 2e-5}  # of outputs of about 0.1: bf16 rounds inputs of a product in several peers
@@ -70,7 +73,8 @@ def subjects_of(inputs: Inputs, backend: str) -> dict[str, Callable[[], Tensor]]
         found["no_sharing"] = ours(inputs, backend, is_shared=False)
     if backend == "cpu":
         found |= {"canonical_chunks": compiled(inputs, CHUNK_TOKENS), "one_chunk": compiled(inputs, LONGEST_PATH)}
-    return found | {name: (lambda run=run: run(inputs.dense)) for name, run in COMPOSITIONS.items()}  # type: ignore[misc]
+    flash = {} if flash_attention_why_not(inputs.q.device, inputs.q.dtype) else FLASH_COMPOSITIONS
+    return found | {name: (lambda run=run: run(inputs.dense)) for name, run in (COMPOSITIONS | flash).items()}  # type: ignore[misc]
 
 
 def check(shape: Shape, inputs: Inputs, subjects: dict[str, Callable[[], Tensor]]) -> None:
@@ -106,6 +110,8 @@ def run_case(bench: Bench, shape: Shape, backend: str, device: str, rounds: int)
     if device == "cuda":  # reading the unique bytes at the rate of a copy
         times["copy"] = shape.unique_bytes / 2 * times["copy_all"] / read_bytes
         kept.append("copy")
+        if reason := flash_attention_why_not(inputs.q.device, inputs.q.dtype):
+            bench.absent(shape.label, "flash_attn", reason)
     gemm_s = shape.flops * times["gemm"] / gemm_flops
     read_s = min(shape.unique_bytes * times["read"] / read_bytes, times["read_case"])
     record(bench, shape, backend, {name: times[name] for name in kept}, gemm_s, read_s)
@@ -117,6 +123,10 @@ def record(bench: Bench, shape: Shape, backend: str, times: dict[str, float], ge
     best = min((name for name in milli if name in COMPOSITIONS), key=milli.__getitem__)
     bench.add(shape.label, "best_torch", best, milli[best], "ms")
     peers = {"best_torch": milli[best], "roof": max(gemm_s, read_s) * 1e3}
+    if flash := [name for name in milli if name in FLASH_COMPOSITIONS]:
+        best = min(flash, key=milli.__getitem__)
+        bench.add(shape.label, "best_flash_attn", best, milli[best], "ms")
+        peers["flash_attn"] = milli[best]
     if shape.dtype == "fp32":
         peers["gemm"] = gemm_s * 1e3
     peers |= {name: milli[name] for name in ("no_sharing", "two_calls", "copy") if name in milli}

@@ -99,12 +99,19 @@ def two_calls(case: DenseCase) -> Tensor:
     num_prompts, num_samples, num_kv_heads, group, width = case.q.shape
     out, lse = _attend(case.q_folded(), case.prefix_k, case.prefix_v, case.scale)
     own_out, own_lse = _attend(case.q_by_sample(), case.suffix_k.flatten(0, 1), case.suffix_v.flatten(0, 1), case.scale)
-    shape = (num_prompts, num_samples, num_kv_heads, group)
-    prefix_lse = lse.view(num_prompts, num_kv_heads, num_samples, group).transpose(1, 2)
-    weight = torch.sigmoid(prefix_lse - own_lse.view(shape))[..., None]
-    prefix_out = out.view(num_prompts, num_kv_heads, num_samples, group, width).transpose(1, 2)
-    merged = torch.lerp(own_out.view(*shape, width).float(), prefix_out.float(), weight).to(case.q.dtype)
-    return merged.view(num_prompts * num_samples, num_kv_heads * group, width)
+    return merged(
+        case,
+        out.view(num_prompts, num_kv_heads, num_samples, group, width).transpose(1, 2),
+        lse.view(num_prompts, num_kv_heads, num_samples, group).transpose(1, 2),
+        own_out.view(case.q.shape),
+        own_lse.view(case.q.shape[:-1]),
+    )
+
+
+def merged(case: DenseCase, prefix_out: Tensor, prefix_lse: Tensor, own_out: Tensor, own_lse: Tensor) -> Tensor:
+    """Two parts [B, K, Hkv, G, D] with their log-sum-exps [B, K, Hkv, G], merged in float32 to [R, Hq, D]."""
+    weight = torch.sigmoid(prefix_lse - own_lse)[..., None]
+    return torch.lerp(own_out.float(), prefix_out.float(), weight).to(case.q.dtype).flatten(2, 3).flatten(0, 1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:

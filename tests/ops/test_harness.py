@@ -41,6 +41,15 @@ def test_rows_and_run_are_appended(harness: ModuleType, tmp_path: Path) -> None:
     assert all(run["config"] == {"rows": 3} and run["commit"] == rows[0]["commit"] and run["versions"]["torch"] for run in runs)
 
 
+def test_a_peer_that_is_not_there_leaves_its_reason(harness: ModuleType, tmp_path: Path) -> None:
+    bench = harness.Bench("probe", results=tmp_path)
+    bench.absent("a, b", "flash_attn", "it is not installed")
+    with bench.save().open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["subject"], row["metric"]) == ("flash_attn", "not run: it is not installed")
+    assert row["value"] == row["unit"] == row["peer"] == row["ratio"] == ""
+
+
 def test_nothing_is_written_beside_other_columns_or_a_bad_configuration(harness: ModuleType, tmp_path: Path) -> None:
     bench = harness.Bench("probe", config={"dtype": object()}, results=tmp_path)
     bench.add("a", "ours", "count", 1, "")
