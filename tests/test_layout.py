@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 OPS = ("shared_prefix_attention", "append_kv", "sample_tokens", "gated_activation")
+CPU_OPS = ("rms_norm", "rotary_embedding")  # without a CUDA kernel: Triton or torch does it there
 LIGHT = ("types", "data", "stats", "report", "world", "judges", "cli")
 
 
@@ -81,19 +82,18 @@ def test_no_forbidden_calls(path: Path) -> None:
     assert len(SEEDING.findall(text)) == inside, "torch.manual_seed outside of fork_rng"
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", OPS + CPU_OPS)
 def test_an_op_has_its_whole_set_of_files(op: str) -> None:
     """Header, CPU source, CUDA kernel and launcher, Triton, op, reference, test, benchmark; one `m.def` line."""
+    on_gpus = (f"csrc/cuda/{op}.cuh", f"csrc/cuda/{op}.cu", f"kernels/editscore_kernels/_triton/{op}.py")
     for place in (
         f"csrc/include/editscore/{op}.h",
         f"csrc/cpu/{op}.cpp",
-        f"csrc/cuda/{op}.cuh",
-        f"csrc/cuda/{op}.cu",
-        f"kernels/editscore_kernels/_triton/{op}.py",
         f"kernels/editscore_kernels/{op}.py",
         f"kernels/editscore_kernels/reference/{op}.py",
         f"tests/ops/test_{op}.py",
         f"benchmarks/ops/bench_{op}.py",
+        *(on_gpus if op in OPS else ()),
     ):
         assert (ROOT / place).is_file(), place
     assert f'm.def("{op}' in "".join(path.read_text() for path in (ROOT / "csrc" / "bindings").glob("*.cpp"))

@@ -12,7 +12,7 @@ void gated_activation(int kind, int type, uintptr_t x, uintptr_t up, uintptr_t o
                       int64_t x_row_stride, int64_t up_row_stride, Rest... rest) {
     const GatedActivationParams params = {
         .kind = static_cast<ActivationKind>(kind),
-        .type = static_cast<ActivationType>(type),
+        .type = static_cast<ElementType>(type),
         .x = pointer<const void>(x),
         .up = pointer<const void>(up),
         .out = pointer<void>(out),

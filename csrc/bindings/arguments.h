@@ -26,6 +26,7 @@ inline InstructionSet checked_set(int set) {
 
 void add_sampling(pybind11::module_& m);
 void add_activation(pybind11::module_& m);
+void add_layers(pybind11::module_& m);
 void add_attention(pybind11::module_& m);
 void add_attention_cuda(pybind11::module_& m);
 

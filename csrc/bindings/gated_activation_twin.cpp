@@ -10,7 +10,7 @@ PYBIND11_MODULE(gated_activation_twin, m) {
                                  int64_t width, int64_t x_row_stride, int64_t up_row_stride, size_t x_numbers,
                                  size_t up_numbers, const py::kwargs& kwargs) {
         const GatedActivationParams params = {static_cast<ActivationKind>(kind),
-                                              static_cast<ActivationType>(type),
+                                              static_cast<ElementType>(type),
                                               twin::pointer<const void>(x),
                                               twin::pointer<const void>(up),
                                               twin::pointer<void>(out),

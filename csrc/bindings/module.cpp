@@ -31,6 +31,7 @@ PYBIND11_MODULE(_C, m) {
           "Names in the order of their numbers, and whether this machine runs them.");
     editscore::bindings::add_sampling(m);
     editscore::bindings::add_activation(m);
+    editscore::bindings::add_layers(m);
     editscore::bindings::add_attention(m);
     editscore::bindings::add_attention_cuda(m);
 }

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "editscore/gated_activation_formulas.h"
-#include "half_floats.h"
+#include "numbers.h"
 #include "parallel.h"
 
 namespace editscore {
@@ -30,48 +30,7 @@ struct Scalars {
     static EDITSCORE_INLINE float value(uint32_t x) { return bits_of<float>(x); }
 };
 
-// How an element is read, rounded between the two operations, and written. A NaN is written as one and the same NaN:
-// which of two NaNs a product hands on is left to the compiler.
-template <ActivationType kType>
-struct Numbers;
-
-template <>
-struct Numbers<ActivationType::kFloat32> {
-    using Element = float;
-    static EDITSCORE_INLINE float read(float x) { return x; }
-    static EDITSCORE_INLINE float round(float x) { return x; }
-    static EDITSCORE_INLINE float write(float x) { return x != x ? bits_of<float>(0x7FC00000u) : x; }
-};
-
-template <>
-struct Numbers<ActivationType::kBfloat16> {
-    using Element = uint16_t;
-    static EDITSCORE_INLINE float read(uint16_t x) { return bits_of<float>(static_cast<uint32_t>(x) << 16); }
-    static EDITSCORE_INLINE float round(float x) {
-        // A NaN from a bfloat16 has zeros in its lower half, so adding less than 2^16 leaves it one.
-        const uint32_t bits = bits_of<uint32_t>(x);
-        return bits_of<float>((bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u);
-    }
-    static EDITSCORE_INLINE uint16_t write(float x) { return bfloat16_of(x); }
-};
-
-template <>
-struct Numbers<ActivationType::kFloat16> {
-    using Element = uint16_t;
-    static EDITSCORE_INLINE float read(uint16_t x) { return float_of_half(x); }
-    static EDITSCORE_INLINE float round(float x) {
-        // As half_of rounds, but without leaving single precision.
-        const uint32_t sign = bits_of<uint32_t>(x) & 0x80000000u, magnitude = bits_of<uint32_t>(x) & 0x7FFFFFFFu;
-        const uint32_t exponent = magnitude < 0x38800000u ? 0x38800000u : magnitude & 0x7F800000u;  // at least 2^-14
-        const float anchor = bits_of<float>(exponent + (13u << 23));  // its last bit is the last that a half keeps
-        const uint32_t rounded = bits_of<uint32_t>((bits_of<float>(magnitude) + anchor) - anchor);
-        const uint32_t finite = magnitude >= 0x477FF000u ? 0x7F800000u : rounded;
-        return bits_of<float>((magnitude > 0x7F800000u ? magnitude : finite) | sign);
-    }
-    static EDITSCORE_INLINE uint16_t write(float x) { return x != x ? uint16_t{0x7E00u} : half_of(x); }
-};
-
-template <ActivationKind kKind, ActivationType kType, bool kIsGated>
+template <ActivationKind kKind, ElementType kType, bool kIsGated>
 EDITSCORE_INLINE void activate_block(const typename Numbers<kType>::Element* x,
                                      const typename Numbers<kType>::Element* up,
                                      typename Numbers<kType>::Element* out) {
@@ -84,7 +43,7 @@ EDITSCORE_INLINE void activate_block(const typename Numbers<kType>::Element* x,
     std::memcpy(out, result, sizeof(result));
 }
 
-template <ActivationKind kKind, ActivationType kType, bool kIsGated>
+template <ActivationKind kKind, ElementType kType, bool kIsGated>
 EDITSCORE_INLINE void activate_row(const void* x_row, const void* up_row, void* out_row, int64_t count) {
     using Element = typename Numbers<kType>::Element;
     const Element* x = static_cast<const Element*>(x_row);
@@ -106,56 +65,41 @@ EDITSCORE_INLINE void activate_row(const void* x_row, const void* up_row, void* 
 using ActivateRow = void (*)(const void* x, const void* up, void* out, int64_t count);
 
 // f<kind, type, is gated>() for the parameters' own.
-template <ActivationKind kKind, ActivationType kType, class F>
-ActivateRow with_gate(const GatedActivationParams& p, F f) {
-    return p.up ? f.template operator()<kKind, kType, true>() : f.template operator()<kKind, kType, false>();
-}
 template <ActivationKind kKind, class F>
-ActivateRow with_type(const GatedActivationParams& p, F f) {
-    switch (p.type) {
-        case ActivationType::kFloat32:
-            return with_gate<kKind, ActivationType::kFloat32>(p, f);
-        case ActivationType::kBfloat16:
-            return with_gate<kKind, ActivationType::kBfloat16>(p, f);
-        case ActivationType::kFloat16:
-            return with_gate<kKind, ActivationType::kFloat16>(p, f);
-    }
-    throw std::invalid_argument("x: type " + std::to_string(static_cast<int>(p.type)) + " is none");
+ActivateRow with_type_and_gate(const GatedActivationParams& p, F f) {
+    return with_type(p.type, [&]<ElementType kType>() -> ActivateRow {
+        return p.up ? f.template operator()<kKind, kType, true>() : f.template operator()<kKind, kType, false>();
+    });
 }
 template <class F>
 ActivateRow with_kind(const GatedActivationParams& p, F f) {
     switch (p.kind) {
         case ActivationKind::kSilu:
-            return with_type<ActivationKind::kSilu>(p, f);
+            return with_type_and_gate<ActivationKind::kSilu>(p, f);
         case ActivationKind::kGeluTanh:
-            return with_type<ActivationKind::kGeluTanh>(p, f);
+            return with_type_and_gate<ActivationKind::kGeluTanh>(p, f);
         case ActivationKind::kGelu:
-            return with_type<ActivationKind::kGelu>(p, f);
+            return with_type_and_gate<ActivationKind::kGelu>(p, f);
     }
     throw std::invalid_argument("kind: " + std::to_string(static_cast<int>(p.kind)) + " is none");
 }
 
-#define EDITSCORE_ACTIVATION_ROWS(NAME, TARGET)                                                              \
-    template <ActivationKind kKind, ActivationType kType, bool kIsGated>                                     \
-    TARGET void row_##NAME(const void* x, const void* up, void* out, int64_t count) {                        \
-        activate_row<kKind, kType, kIsGated>(x, up, out, count);                                             \
-    }                                                                                                        \
-    ActivateRow choose_##NAME(const GatedActivationParams& p) {                                              \
-        return with_kind(p, []<ActivationKind kKind, ActivationType kType, bool kIsGated>() -> ActivateRow { \
-            return row_##NAME<kKind, kType, kIsGated>;                                                       \
-        });                                                                                                  \
-    }                                                                                                        \
+#define EDITSCORE_ACTIVATION_ROWS(NAME, TARGET)                                                           \
+    template <ActivationKind kKind, ElementType kType, bool kIsGated>                                     \
+    TARGET void row_##NAME(const void* x, const void* up, void* out, int64_t count) {                     \
+        activate_row<kKind, kType, kIsGated>(x, up, out, count);                                          \
+    }                                                                                                     \
+    ActivateRow choose_##NAME(const GatedActivationParams& p) {                                           \
+        return with_kind(p, []<ActivationKind kKind, ElementType kType, bool kIsGated>() -> ActivateRow { \
+            return row_##NAME<kKind, kType, kIsGated>;                                                    \
+        });                                                                                               \
+    }                                                                                                     \
     static_assert(true)
 
 EDITSCORE_ACTIVATION_ROWS(portable, );
 #if defined(__x86_64__)
-#if defined(__clang__)
-#define EDITSCORE_WIDE ""  // clang takes the width from elsewhere, and drops a target attribute that names it
-#else
-#define EDITSCORE_WIDE ",prefer-vector-width=512"
-#endif
-EDITSCORE_ACTIVATION_ROWS(avx2, __attribute__((target("avx2"))));
-EDITSCORE_ACTIVATION_ROWS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE))));
+EDITSCORE_ACTIVATION_ROWS(avx2, EDITSCORE_AVX2);
+EDITSCORE_ACTIVATION_ROWS(avx512, EDITSCORE_AVX512);
 #endif
 
 ActivateRow choose_row(const GatedActivationParams& p, InstructionSet set) {
@@ -172,7 +116,7 @@ ActivateRow choose_row(const GatedActivationParams& p, InstructionSet set) {
 void gated_activation_cpu(const GatedActivationParams& p, int num_threads, InstructionSet set) {
     const int64_t useful = 1 + p.num_rows * p.width / kElementsPerThread;
     const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
-    const int64_t bytes = p.type == ActivationType::kFloat32 ? 4 : 2;
+    const int64_t bytes = bytes_of(p.type);
     const ActivateRow activate = choose_row(p, set);
     for_rows(p.num_rows, threads, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {

@@ -176,8 +176,8 @@ void with_kind(const GatedActivationParams& from, F f) {
 template <class F>
 void with_kernel(const GatedActivationParams& from, F f) {
     if (from.num_rows == 0 || from.width == 0) return;
-    if (from.type == ActivationType::kFloat32) return with_kind<float>(from, f);
-    if (from.type == ActivationType::kBfloat16) return with_kind<bf16>(from, f);
+    if (from.type == ElementType::kFloat32) return with_kind<float>(from, f);
+    if (from.type == ElementType::kBfloat16) return with_kind<bf16>(from, f);
     with_kind<f16>(from, f);
 }
 

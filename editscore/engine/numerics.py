@@ -14,7 +14,7 @@ from editscore.engine.flash import why_not as flash_why_not
 from editscore.models.vlm import Mode, VisionLanguageModel
 
 # Changes when the engine's arithmetic changes, so that stored answers of the old one are not taken for new ones.
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 
 
 def numerics_digest(model: VisionLanguageModel, mode: Mode) -> str:

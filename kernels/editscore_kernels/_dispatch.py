@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 Backend = Literal["reference", "cpu", "triton", "cuda"]
 BackendChoice = Literal["auto", "reference", "cpu", "triton", "cuda"]
 _NAMES = ("auto", *get_args(Backend))
-OPS = ("shared_prefix_attention", "append_kv", "sample_tokens", "gated_activation")
+OPS = ("shared_prefix_attention", "append_kv", "sample_tokens", "gated_activation", "rms_norm", "rotary_embedding")
 
 _requested: ContextVar[str] = ContextVar("editscore_backend", default="auto")  # per thread and per task
 

@@ -31,7 +31,7 @@ def unavailable() -> str | None:
     """Why the compiled module cannot be used, or None."""
     if _C is None:
         return f"the compiled module is missing ({_LOAD_ERROR}); {REBUILD}"
-    if not hasattr(_C, "gated_activation_cpu"):  # the newest function
+    if not hasattr(_C, "rotary_embedding_cpu"):  # the newest function
         return f"the compiled module is older than this source; {REBUILD}"
     return None
 

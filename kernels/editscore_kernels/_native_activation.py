@@ -8,7 +8,7 @@ from torch import Tensor
 from editscore_kernels import _native
 
 KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}  # editscore::ActivationKind
-TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::ActivationType
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::ElementType
 
 
 def why_not(x: Tensor, up: Tensor | None, kind: str) -> str | None:

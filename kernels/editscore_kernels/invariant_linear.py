@@ -1,17 +1,15 @@
-"""Layers whose rows do not know each other on a GPU: the linear layer and the RMS norm of a model that must answer alike in any company.
+"""A linear layer whose rows do not know each other on a GPU, for a model that must answer alike in any company.
 
-    invariant_linear:    out[m, n] = sum_k x[m, k] weight[n, k] + bias[n]
-    invariant_rms_norm:  out[m, w] = weight[w] round(x[m, w] / sqrt(mean_w x[m, w]^2 + epsilon))
+    out[m, n] = sum_k x[m, k] weight[n, k] + bias[n]
 
 **Row by row.** A row of the result is bitwise the same for any number of rows, at any place, beside any neighbours. cuBLAS does not keep
-this: it chooses tiles, and cuts along K, by the number of rows; nor does torch's mean, which shares a few long rows out over more threads
-than many. Here one block of fixed size walks K from its beginning to its end and sums in float32; a layer's shape and dtype choose the
-block, the number of rows never does (the cure named by He et al., "Defeating Nondeterminism in LLM Inference", 2025). float32 is computed
-as float32, without TF32.
+this: it chooses tiles, and cuts along K, by the number of rows. Here one block of fixed size walks K from its beginning to its end and sums
+in float32; a layer's shape and dtype choose the block, the number of rows never does (the cure named by He et al., "Defeating
+Nondeterminism in LLM Inference", 2025). float32 is computed as float32, without TF32.
 
 Triton only, and for CUDA devices only: on a CPU rows in multiples of 16 have the same property through torch's own matrix products
 (docs/engine.md), so a C++ kernel would compete with oneDNN for nothing, and a CUDA twin would write tensor-core code for three
-architectures where Triton's one source does. They are therefore not in `OPS`. Never run on a GPU.
+architectures where Triton's one source does. It is therefore not in `OPS`. Never run on a GPU.
 
 No gradient: answers are sampled, and trainers recompute what they need.
 """
@@ -24,10 +22,9 @@ from torch import Tensor
 
 from editscore_kernels import _triton
 from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
-from editscore_kernels.reference.invariant_linear import invariant_linear as _linear_reference
-from editscore_kernels.reference.invariant_linear import invariant_rms_norm as _norm_reference
+from editscore_kernels.reference.invariant_linear import invariant_linear as _reference
 
-__all__ = ["LINEAR", "NORM", "invariant_linear", "invariant_rms_norm", "unavailable"]
+__all__ = ["TABLE", "invariant_linear", "unavailable"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -38,30 +35,22 @@ def invariant_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
     Raises ValueError naming the argument, BackendError when the named backend cannot run, or on a CUDA device without Triton.
     """
     check_backend(backend)
-    _check(x, weight, 2, bias)
+    _check(x, weight, bias)
     rows = x.detach().reshape(math.prod(x.shape[:-1]), x.shape[-1])
     out = torch.ops.editscore.invariant_linear.default(rows, weight.detach(), None if bias is None else bias.detach(), backend)
     return out.view(*x.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
 
 
-def invariant_rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, backend: BackendChoice = "auto") -> Tensor:
-    """The norm of x [..., W] times weight [W], in x's dtype; errors as those of `invariant_linear`."""
-    check_backend(backend)
-    _check(x, weight, 1)
-    rows = x.detach().reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return torch.ops.editscore.invariant_rms_norm.default(rows, weight.detach(), epsilon, backend).view(x.shape)  # type: ignore[no-any-return]
-
-
 def unavailable() -> str | None:
-    """Why these layers cannot run on a CUDA device of this machine, or None."""
+    """Why this layer and `rms_norm` cannot run on a CUDA device of this machine, or None."""
     return _triton.unavailable()
 
 
-def _check(x: Tensor, weight: Tensor, num_dims: int, bias: Tensor | None = None) -> None:
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     if x.ndim < 1 or x.dtype not in DTYPES:
         raise ValueError(f"x: expected [..., {weight.shape[-1]}] of {', '.join(map(str, DTYPES))}, got {list(x.shape)} of {x.dtype}")
-    if weight.ndim != num_dims or weight.shape[-1] != x.shape[-1]:
-        raise ValueError(f"weight: expected {num_dims} dimensions, the last of {x.shape[-1]}, got {list(weight.shape)}")
+    if weight.ndim != 2 or weight.shape[-1] != x.shape[-1]:
+        raise ValueError(f"weight: expected 2 dimensions, the last of {x.shape[-1]}, got {list(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias: expected [{weight.shape[0]}], got {list(bias.shape)}")
     for name, other in (("weight", weight), ("bias", bias)):
@@ -73,26 +62,19 @@ def _reference_why_not(x: Tensor, *rest: Any) -> str | None:
     return None if x.device.type == "cpu" else f"x is on {x.device}, where torch's own rows depend on their number"
 
 
-LINEAR, NORM = (
-    OpTable(op, (_triton.candidate(op), Candidate("reference", lambda: None, _reference_why_not, run)))
-    for op, run in (("invariant_linear", _linear_reference), ("invariant_rms_norm", _norm_reference))
+TABLE = OpTable(
+    "invariant_linear", (_triton.candidate("invariant_linear"), Candidate("reference", lambda: None, _reference_why_not, _reference))
 )
 
 
-def _run_linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
-    return choose(LINEAR, backend, x, weight, bias).run(x, weight, bias)  # type: ignore[no-any-return]
+def _run(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
+    return choose(TABLE, backend, x, weight, bias).run(x, weight, bias)  # type: ignore[no-any-return]
 
 
-def _run_norm(x: Tensor, weight: Tensor, epsilon: float, backend: str) -> Tensor:
-    return choose(NORM, backend, x, weight, epsilon).run(x, weight, epsilon)  # type: ignore[no-any-return]
-
-
-_LIBRARY: Any = torch.library.Library("editscore", "FRAGMENT")  # type: ignore[no-untyped-call]  # kept: the ops go when it is collected
-for _schema, _run, _fake in (
-    ("invariant_linear(Tensor x, Tensor weight, Tensor? bias, str backend)", _run_linear, lambda x, w, *rest: x.new_empty(len(x), len(w))),
-    ("invariant_rms_norm(Tensor x, Tensor weight, float epsilon, str backend)", _run_norm, lambda x, *rest: x.new_empty(x.shape)),
-):
-    _name = _schema.partition("(")[0]
-    _LIBRARY.define(f"{_schema} -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"editscore::{_name}", _fake, lib=_LIBRARY)
+_LIBRARY: Any = torch.library.Library("editscore", "FRAGMENT")  # type: ignore[no-untyped-call]  # kept: the op goes when it is collected
+_LIBRARY.define(
+    "invariant_linear(Tensor x, Tensor weight, Tensor? bias, str backend) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.impl("invariant_linear", _run, "CompositeExplicitAutograd")
+torch.library.register_fake("editscore::invariant_linear", lambda x, weight, bias, backend: x.new_empty(len(x), len(weight)), lib=_LIBRARY)

@@ -34,9 +34,9 @@ Bytes random_bytes(size_t size, uint32_t seed) {
     return bytes;
 }
 
-Bytes run(ActivationKind kind, ActivationType type, const Bytes& x, const Bytes* up, int64_t rows, int64_t width,
+Bytes run(ActivationKind kind, ElementType type, const Bytes& x, const Bytes* up, int64_t rows, int64_t width,
           int64_t stride, int threads, InstructionSet set) {
-    const size_t element = type == ActivationType::kFloat32 ? 4 : 2;
+    const size_t element = type == ElementType::kFloat32 ? 4 : 2;
     Bytes out(static_cast<size_t>(rows * width) * element);
     const GatedActivationParams params = {.kind = kind,
                                           .type = type,
@@ -51,8 +51,8 @@ Bytes run(ActivationKind kind, ActivationType type, const Bytes& x, const Bytes*
     return out;
 }
 
-void test_every_place_has_the_same_bits(ActivationKind kind, ActivationType type, int64_t rows, int64_t width) {
-    const size_t element = type == ActivationType::kFloat32 ? 4 : 2;
+void test_every_place_has_the_same_bits(ActivationKind kind, ElementType type, int64_t rows, int64_t width) {
+    const size_t element = type == ElementType::kFloat32 ? 4 : 2;
     const int64_t stride = width + 3;
     const size_t reached = static_cast<size_t>((rows - 1) * stride + width) * element;
     const Bytes x = random_bytes(reached, 1), up = random_bytes(reached, 2);
@@ -72,14 +72,14 @@ void test_what_is_not_there_is_refused() {
     for (const auto& [kind, type] : {std::pair{3, 0}, std::pair{-1, 0}, std::pair{0, 3}, std::pair{0, -1}}) {
         bool is_refused = false;
         try {
-            run(static_cast<ActivationKind>(kind), static_cast<ActivationType>(type), x, none, 1, 4, 4, 1,
+            run(static_cast<ActivationKind>(kind), static_cast<ElementType>(type), x, none, 1, 4, 4, 1,
                 InstructionSet::kPortable);
         } catch (const std::invalid_argument&) {
             is_refused = true;
         }
         CHECK(is_refused);
     }
-    CHECK(run(ActivationKind::kSilu, ActivationType::kFloat32, {}, none, 0, 4, 4, 2, InstructionSet::kPortable) ==
+    CHECK(run(ActivationKind::kSilu, ElementType::kFloat32, {}, none, 0, 4, 4, 2, InstructionSet::kPortable) ==
           Bytes());
 }
 
@@ -89,7 +89,7 @@ int main() {
     for (int kind = 0; kind < 3; ++kind) {
         for (int type = 0; type < 3; ++type) {
             const auto k = static_cast<ActivationKind>(kind);
-            const auto t = static_cast<ActivationType>(type);
+            const auto t = static_cast<ElementType>(type);
             for (const int64_t width : {1, 31, 64, 65, 127, 777}) test_every_place_has_the_same_bits(k, t, 5, width);
             test_every_place_has_the_same_bits(k, t, 80, 3420);  // enough for four threads
         }

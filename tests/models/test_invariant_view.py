@@ -8,10 +8,12 @@ import torch
 from editscore_kernels.invariant_linear import invariant_linear
 from tiny_checkpoint import write_checkpoint
 from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
 from editscore.models.vlm import PreparedImage, VisionLanguageModel, in_mode, load_model
 from editscore.models.vlm.adapter import Low, LowRankLinear
-from editscore.models.vlm.invariant import InvariantLinear, InvariantRmsNorm, invariant_view, shared_copy
+from editscore.models.vlm.invariant import InvariantLinear, invariant_view, shared_copy
+from editscore.models.vlm.norms import RmsNorm
 from editscore.types import InvalidInputError
 
 
@@ -40,10 +42,23 @@ def test_every_linear_layer_and_norm_is_swapped_and_computes_the_same(model: Vis
     modules = list(view.network.modules())
     assert not [m for m in modules if isinstance(m, nn.Linear) or type(m).__name__.endswith("RMSNorm")]
     assert sum(isinstance(m, InvariantLinear) for m in modules) == sum(issubclass(kind, nn.Linear) for kind in before)
-    assert sum(isinstance(m, InvariantRmsNorm) for m in modules) == sum(kind.__name__.endswith("RMSNorm") for kind in before) > 0
+    assert sum(isinstance(m, RmsNorm) for m in modules) == before.count(RmsNorm) > 0
     for got, wanted in zip(results(view), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
     assert [type(module) for module in model.network.modules()] == before, "the model itself is as it was"
+
+
+def test_norms_are_swapped_where_a_network_still_has_transformers_own(model: VisionLanguageModel) -> None:
+    """As a network on a CUDA device has: nothing is done about its norms when it is loaded."""
+    plain = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}[model.config.model_type]
+    with torch.device("meta"):
+        network = plain(model.config)
+    names = [name for name, m in network.named_modules() if type(m).__name__.endswith("RMSNorm")]
+    view = invariant_view(network)
+    assert [name for name, m in view.named_modules() if isinstance(m, RmsNorm)] == names
+    assert [name for name, m in model.network.named_modules() if isinstance(m, RmsNorm)] == names
+    assert any("q_norm" in name for name in names) == (model.config.model_type == "qwen3_vl")
+    assert all(view.get_submodule(name).weight is network.get_submodule(name).weight for name in names)
 
 
 def test_a_view_holds_the_same_weights(model: VisionLanguageModel) -> None:

@@ -69,7 +69,8 @@ def test_use_backend_holds_in_its_block_and_thread_only() -> None:
 def test_explain_has_a_line_for_every_backend() -> None:
     for op in editscore_kernels.OPS:
         lines = dict(explain(op))
-        assert list(lines) == ["cuda", "triton", "cpu", "reference"]
+        absent = {"rms_norm": {"cuda"}, "rotary_embedding": {"cuda", "triton"}}.get(op, set())
+        assert list(lines) == [backend for backend in ("cuda", "triton", "cpu", "reference") if backend not in absent]
         assert lines["reference"] == "yes"
         assert lines["cpu"] == "yes", "the compiled module belongs to every installation"
         assert all(lines.values())

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="triton is not installed (`pip install edit
 if os.environ.get("TRITON_INTERPRET", "0") != "0":
     pytest.skip("TRITON_INTERPRET is set: kernels are interpreted in this process, not compiled", allow_module_level=True)
 
-from editscore_kernels._triton import invariant_linear, invariant_rms_norm
+from editscore_kernels._triton import invariant_linear, rms_norm
 from triton_compiling import ARCHITECTURES, SHARED_LIMIT, Compiled, compile_kernel
 
 on_every_architecture = pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_width_that_is_no_multiple_of_a_block(dtype: str, architecture: int) -
 def test_norm(width: int, architecture: int) -> None:
     types = {f"{name}_ptr": "*bf16" for name in ("x", "weight", "out")} | {"epsilon": "fp32"}
     padded = 1 << (width - 1).bit_length()
-    options = {"num_warps": invariant_rms_norm.warps_of(width)}
+    options = {"num_warps": rms_norm.warps_of(width)}
     assert_it_fits(
-        compile_kernel(invariant_rms_norm._invariant_rms_norm_fwd_kernel, types, {"WIDTH": padded}, architecture, **options), architecture
+        compile_kernel(rms_norm._rms_norm_fwd_kernel, types, {"WIDTH": padded}, architecture, **options), architecture
     )

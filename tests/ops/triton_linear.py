@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from editscore_kernels import BackendError, _triton
 from editscore_kernels._triton import invariant_linear as kernel
-from editscore_kernels._triton import invariant_rms_norm as norm_kernel
-from editscore_kernels.invariant_linear import invariant_linear, invariant_rms_norm
-from editscore_kernels.reference.invariant_linear import invariant_rms_norm as norm_reference
+from editscore_kernels._triton import rms_norm as norm_kernel
+from editscore_kernels.invariant_linear import invariant_linear
+from editscore_kernels.reference.rms_norm import rms_norm as norm_reference
+from editscore_kernels.rms_norm import rms_norm
 from tile_products import rows_of_a_tile_are_alike
 
 __all__ = ["rows_of_a_tile_are_alike"]
@@ -32,7 +33,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 
 
 def norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return invariant_rms_norm(x.to(DEVICE), weight.to(DEVICE), 1e-6, backend="triton").cpu()
+    return rms_norm(x.to(DEVICE), weight.to(DEVICE), 1e-6, backend="triton").cpu()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

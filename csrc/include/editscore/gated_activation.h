@@ -4,21 +4,21 @@
 
 #include <cstdint>
 
+#include "editscore/element_type.h"
 #include "editscore/instruction_set.h"
 
 namespace editscore {
 
 enum class ActivationKind : int { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
-enum class ActivationType : int { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2 };
 
 struct GatedActivationParams {
     ActivationKind kind;
-    ActivationType type;  // of x, up and out
-    const void* x;        // [N, W], the last dimension of stride 1
-    const void* up;       // likewise, or null: out = act(x)
-    void* out;            // [N, W], contiguous; x or up itself, or apart from both
-    int64_t num_rows;     // N >= 0
-    int64_t width;        // W >= 0
+    ElementType type;  // of x, up and out
+    const void* x;     // [N, W], the last dimension of stride 1
+    const void* up;    // likewise, or null: out = act(x)
+    void* out;         // [N, W], contiguous; x or up itself, or apart from both
+    int64_t num_rows;  // N >= 0
+    int64_t width;     // W >= 0
     int64_t x_row_stride;
     int64_t up_row_stride;
 };

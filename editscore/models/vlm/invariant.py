@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from editscore_kernels.invariant_linear import invariant_linear, invariant_rms_norm
+from editscore_kernels.invariant_linear import invariant_linear
 from torch import Tensor, nn
 
 from editscore.models.vlm.adapter import LowRankLinear
 from editscore.models.vlm.model import LinearPatchEmbed
+from editscore.models.vlm.norms import replace_norms
 
 
 class InvariantLinear(nn.Module):
@@ -29,18 +30,6 @@ class InvariantLinear(nn.Module):
         return invariant_linear(x, self.weight, self.bias)
 
 
-class InvariantRmsNorm(nn.Module):
-    """A RMS norm of transformers through `invariant_rms_norm`, with the same parameters."""
-
-    def __init__(self, norm: Any) -> None:
-        super().__init__()
-        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., W], normed."""
-        return invariant_rms_norm(x, self.weight, self.epsilon)
-
-
 def invariant_view(network: nn.Module) -> Any:
     """The same network over the same parameters with the layers swapped; `network` stays as it is."""
     view = shared_copy(network)
@@ -49,8 +38,7 @@ def invariant_view(network: nn.Module) -> Any:
             module.linear = invariant_linear
         elif isinstance(module, nn.Linear):
             _put(view, name, InvariantLinear(module))
-        elif type(module).__name__.endswith("RMSNorm"):
-            _put(view, name, InvariantRmsNorm(module))
+    replace_norms(view)
     return view
 
 

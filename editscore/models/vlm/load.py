@@ -21,6 +21,7 @@ from editscore.models.vlm.errors import AdapterError, MissingWeightsError, Unsup
 from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
 from editscore.models.vlm.images import read_pixel_rule
 from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelIdentity, VisionLanguageModel
+from editscore.models.vlm.norms import replace_norms
 from editscore.models.vlm.packed import pack_linears
 from editscore.models.vlm.ranks import Ranks
 from editscore.models.vlm.resolve import resolve, resolve_adapter
@@ -67,6 +68,8 @@ def load_model(
         network.to(device)
     elif adapter_folder is not None:
         (attach_adapter if keep_adapter_apart else merge_adapter)(network, adapter_folder)
+    if network.device.type == "cpu":  # on a CUDA device exact mode does it (`editscore.models.vlm.invariant`)
+        replace_norms(network)
     # In 16 bits the output head is quicker as torch's product, into a buffer (see VisionLanguageModel.logits).
     if packed:
         pack_linears(network, keep=() if network.dtype == torch.float32 else (network.lm_head,))

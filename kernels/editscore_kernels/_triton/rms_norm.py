@@ -1,4 +1,4 @@
-"""`invariant_rms_norm` in Triton: one program per row, so that a row is summed the same way however many there are."""
+"""`rms_norm` in Triton: one program per row, so that a row is summed the same way however many there are."""
 
 import torch
 import triton
@@ -12,7 +12,7 @@ MAX_WIDTH = 16384
 
 
 @triton.jit
-def _invariant_rms_norm_fwd_kernel(x_ptr, weight_ptr, out_ptr, width, epsilon, WIDTH: tl.constexpr):
+def _rms_norm_fwd_kernel(x_ptr, weight_ptr, out_ptr, width, epsilon, WIDTH: tl.constexpr):
     column = tl.arange(0, WIDTH)
     is_there = column < width
     place = tl.program_id(0).to(tl.int64) * width + column
@@ -38,13 +38,13 @@ def warps_of(width: int) -> int:
     return max(1, min(8, (1 << (width - 1).bit_length()) // 512))
 
 
-def invariant_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """x [M, W], weight [W]; returns [M, W]."""
     num_rows, width = x.shape
     x = x.contiguous() if x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.contiguous_format)
     out = torch.empty_like(x)
     if out.numel():
-        _invariant_rms_norm_fwd_kernel[(num_rows,)](
+        _rms_norm_fwd_kernel[(num_rows,)](
             x, weight.contiguous(), out, width, epsilon, WIDTH=triton.next_power_of_2(width), num_warps=warps_of(width)
         )
     return out
