@@ -38,10 +38,15 @@ def profiled(scorer: SampleScorer, path: Path | None) -> Iterator[None]:
 
 
 def _write(scorer: SampleScorer, path: Path) -> None:
-    trace = {**scorer.trace(), "otherData": {"identity": scorer.identity(), "stats": scorer.stats()}}
+    trace = scorer.trace()
+    told = trace.get("otherData", {})
+    trace["otherData"] = {**told, "identity": scorer.identity(), "stats": scorer.stats()}
     with atomic_write(path, "profile") as file:
         file.write(msgspec.json.encode(trace))
     hint = "open it at https://ui.perfetto.dev or in Chrome at chrome://tracing"
     if not trace["traceEvents"]:
         hint = "it is empty, since nothing was computed; --no-cache leaves stored answers out"
     print(f"profile: {path}: {hint}", file=sys.stderr)
+    if num_dropped := told.get("num_dropped_events"):
+        num_kept = sum(event["ph"] == "X" for event in trace["traceEvents"])
+        print(f"warning: the trace has the last {num_kept:,} phases; {num_dropped:,} earlier ones were not kept", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from editscore.cli import main
-from editscore.engine import Engine
-from editscore.engine.stats import PHASES
+from editscore.engine import Engine, stats
+from editscore.engine.stats import PHASES, StatsRecorder
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,24 @@ def test_one_edit_has_a_trace_too(folder: Path, tmp_path: Path, capsys: pytest.C
     assert main([*one, "--no-cache", "--json", "--profile", str(tmp_path / "trace.json")]) == 0
     assert capsys.readouterr().out == plain
     own_times(json.loads((tmp_path / "trace.json").read_text())["traceEvents"])
+
+
+def test_a_trace_that_is_full_says_what_is_missing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started, phase = [], StatsRecorder.phase
+
+    def counted(recorder: StatsRecorder, name: str) -> AbstractContextManager[None]:
+        started.append(name)
+        return phase(recorder, name)
+
+    monkeypatch.setattr(StatsRecorder, "phase", counted)
+    monkeypatch.setattr(stats, "MAX_EVENTS", 25)
+    targets = ["--output", str(tmp_path / "out.jsonl"), "--profile", str(tmp_path / "trace.json")]
+    assert main(["score", "--input", str(folder), "--no-cache", *targets]) == 0
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    assert sum(event["ph"] == "X" for event in trace["traceEvents"]) == 25 < len(started)
+    assert trace["otherData"]["num_dropped_events"] == len(started) - 25
+    warning = f"warning: the trace has the last 25 phases; {len(started) - 25:,} earlier ones were not kept"
+    assert warning in capsys.readouterr().err.splitlines()
+    assert len(trace["otherData"]["identity"]["model"]) == 64
