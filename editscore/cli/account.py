@@ -33,7 +33,8 @@ def account_lines(stats: ScorerStats) -> list[str]:
 
 def _counts(stats: ScorerStats) -> Iterator[str]:
     if stats.num_passes:
-        yield f"passes: {stats.num_passes:,}{_spared(stats)}"
+        failed = f", {stats.num_failed_passes:,} failed" if stats.num_failed_passes else ""
+        yield f"passes: {stats.num_passes:,}{_spared(stats)}{failed}"
     if stats.num_prompt_tokens:
         share = round(100 * stats.num_reused_tokens / stats.num_prompt_tokens)
         shared = f" ({share}% shared)" if share else ""
@@ -44,6 +45,8 @@ def _counts(stats: ScorerStats) -> Iterator[str]:
         yield f"generated: {stats.num_sampled_tokens:,} tokens"
     if stats.num_preempted_passes:
         yield f"started again for want of memory: {stats.num_preempted_passes:,} passes"
+    if stats.num_cancelled_passes:
+        yield f"cancelled: {stats.num_cancelled_passes:,} passes"
 
 
 def _spared(stats: ScorerStats) -> str:

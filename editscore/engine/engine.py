@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -23,16 +24,17 @@ from editscore.engine.transfer import to_host
 from editscore.models.vlm import VisionLanguageModel, in_mode
 from editscore.types import Completion, FinishReason, InvalidInputError, Request, Status
 
-# Waiting requests whose images are prepared beside the model's work.
-JOBS_AHEAD = 32
-
 Delivery = tuple[int, Completion]
+
+# How a pass that ended is counted; any other end is an answer.
+_COUNTERS = {FinishReason.FAILED: "num_failed_passes", FinishReason.CANCELLED: "num_cancelled_passes"}
 
 
 class Engine:
     """Runs requests on one model. Not for use by several threads at once; two engines in one process are independent.
 
-    Raises InvalidInputError naming `memory_gb` when the model and one request do not fit into it.
+    An exception in the middle of a call, an interrupt too, loses nothing that was added: what was not delivered yet begins again with the
+    next call, and gives the same answers. Raises InvalidInputError naming `memory_gb` when the model and one request do not fit into it.
     """
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
@@ -45,6 +47,8 @@ class Engine:
         self._jobs: dict[int, Job] = {}
         self._ready: list[Delivery] = []
         self._next_id = 0
+        self._is_torn = False
+        self._attention = attention_numerics(model)  # once: it makes a little store to ask with, and `stats` is read some times a second
 
     # Requests.
 
@@ -61,22 +65,25 @@ class Engine:
             job = self._intake.job(job_id, request, self._runner.num_pages)
         except InvalidInputError as error:
             passes = range(request.first_pass, request.first_pass + request.num_passes)
-            self._ready.extend((job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes)
+            self._ready += [(job_id, failed(i, Status.INVALID_INPUT, str(error))) for i in passes]
+            self._stats.count(num_failed_passes=request.num_passes)
             return job_id
-        self._stats.count(num_requests=1, num_prompt_tokens=len(job.leaf.tokens), num_images=len(job.leaf.images))
-        self._jobs[job_id] = job
-        self._residents.enqueue(job)
+        with self._whole():
+            self._jobs[job_id] = job
+            self._residents.enqueue(job)
+            self._stats.count(num_requests=1, num_prompt_tokens=len(job.leaf.tokens), num_images=len(job.leaf.images))
         return job_id
 
     def cancel(self, job_id: int) -> None:
         """Ends a request: its open passes are delivered as cancelled by the next step. An unknown or finished id is ignored."""
-        job = self._jobs.get(job_id)
-        if job is None:
-            return
-        for row in [row for row in self._residents.rows if row.job is job]:
-            self._end(row, completed(row, FinishReason.CANCELLED))
-        for index in self._residents.dequeue(job):
-            self._deliver(job, Completion(index, "", FinishReason.CANCELLED, num_prompt_tokens=job.leaf.num_prompt_tokens))
+        with self._whole():
+            job = self._jobs.get(job_id)
+            if job is None:
+                return
+            for row in [row for row in self._residents.rows if row.job is job]:
+                self._end(row, completed(row, FinishReason.CANCELLED))
+            for index in self._residents.dequeue(job):
+                self._deliver(job, Completion(index, "", FinishReason.CANCELLED, num_prompt_tokens=job.leaf.num_prompt_tokens))
 
     @property
     def num_unfinished(self) -> int:
@@ -85,48 +92,44 @@ class Engine:
 
     def step(self) -> list[Delivery]:
         """Lets waiting passes in, computes one token of every pass in flight, and returns the passes that ended."""
-        try:
-            with self._stats.phase("schedule"):
-                self._run_fresh(self._residents.admit())
-                self._run_rows()
-            self._stats.count(num_steps=1)
-        except BaseException:
-            # An interrupt may come at any line. What was delivered stands; the rest begins again, with the same answers.
-            self._residents.restart(self._jobs.values())
-            raise
+        self._advance()
         ready, self._ready = self._ready, []
         return ready
 
     def generate(self, requests: Iterable[Request]) -> list[Completion]:
         """Runs requests to their end: completions in the order of the requests, each one's passes in order."""
-        ids = [self.add(request) for request in requests]
-        mine: dict[int, list[Completion]] = {job_id: [] for job_id in ids}
-        others: list[Delivery] = []
+        first = self._next_id
         try:
-            while any(job_id in self._jobs for job_id in ids) or self._ready:
-                for job_id, completion in self.step():
-                    mine[job_id].append(completion) if job_id in mine else others.append((job_id, completion))
+            for request in requests:
+                self.add(request)
+            while any(job_id >= first for job_id in self._jobs):
+                self._advance()
+            mine = sorted((job_id, c.pass_index, i) for i, (job_id, c) in enumerate(self._ready) if job_id >= first)
+            return [self._ready[i][1] for _, _, i in mine]
         finally:
-            for job_id in ids:
+            for job_id in range(first, self._next_id):
                 self.cancel(job_id)
-            self._ready = others + [item for item in self._ready if item[0] not in mine]
-        return [completion for job_id in ids for completion in sorted(mine[job_id], key=lambda c: c.pass_index)]
+            self._ready = [item for item in self._ready if item[0] < first]
 
     def sleep(self) -> None:
         """Gives back the memory of keys, values and images; on a GPU the weights move to the host. RuntimeError while requests are
-        open; what ended, but was not delivered yet, the next step delivers, also after `wake`."""
+        open; what ended, but was not delivered yet, the next step delivers, also before `wake`."""
+        self._mend()
         if self._jobs:
             raise RuntimeError(f"{len(self._jobs)} requests are not finished")
-        self._runner.sleep()
+        if not self._runner.is_asleep:
+            with self._whole():
+                self._runner.sleep()
 
     def wake(self) -> None:
         """Undoes `sleep`; without one nothing happens. Answers are the same as before."""
-        self._runner.wake()
+        with self._whole():
+            self._runner.wake()
 
     @property
     def stats(self) -> EngineStats:
         """What this engine did so far and where its time went."""
-        return self._stats.snapshot(attention_numerics(self.model))
+        return self._stats.snapshot(self._attention)
 
     def record_trace(self) -> None:
         """From now on keeps every phase of every step for `trace`."""
@@ -141,6 +144,37 @@ class Engine:
         return engine_identity(self.model, self.config.mode)
 
     # Run.
+
+    def _advance(self) -> None:
+        """One step; the passes that ended in it wait in `_ready`."""
+        with self._whole():
+            if self._jobs:
+                with self._stats.phase("schedule"):
+                    self._run_fresh(self._residents.admit())
+                    self._run_rows()
+                self._stats.count(num_steps=1)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Around what has to be done as a whole: when an exception ends it, at whatever line, the next block makes the books anew."""
+        self._mend()
+        self._is_torn = True
+        yield
+        self._is_torn = False
+
+    def _mend(self) -> None:
+        """What was delivered stands; the rest of the open requests waits again, with nothing in the KV store."""
+        if not self._is_torn:
+            return
+        self._stats.close_phases()
+        delivered = {(job_id, completion.pass_index) for job_id, completion in self._ready}
+        for job in list(self._jobs.values()):
+            job.open = {index for index in job.open if (job.id, index) not in delivered}
+            if not job.open:
+                del self._jobs[job.id]
+        if not self._runner.is_asleep:
+            self._residents.restart(self._jobs.values())
+        self._is_torn = False
 
     def _run_fresh(self, fresh: list[Row]) -> None:
         """What passes that start now begin with: the heads that they read, and a token drawn after their prompt."""
@@ -177,8 +211,9 @@ class Engine:
                 job.heads = {**job.heads, name: tuple(values.tolist())}
             results = iter(read[len(problems) + len(heads) :])
             for draws in pending:
-                self._take(draws.rows, draws.finish(*islice(results, len(draws.tensors))))
-                self._stats.count(num_sampled_tokens=len(draws.rows))
+                drawn = draws.finish(*islice(results, len(draws.tensors)))
+                self._take(draws.rows, drawn)
+                self._stats.count(num_sampled_tokens=sum(draw.token >= 0 for draw in drawn))
 
     # Postprocess.
 
@@ -210,7 +245,7 @@ class Engine:
     def _deliver(self, job: Job, completion: Completion) -> None:
         self._ready.append((job.id, completion))
         job.open.discard(completion.pass_index)
-        self._stats.count(num_finished_passes=1)
+        self._stats.count(**{_COUNTERS.get(completion.finish_reason, "num_finished_passes"): 1})
         if job.open:
             return
         del self._jobs[job.id]

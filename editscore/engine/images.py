@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from editscore.engine.config import EngineConfig
 from editscore.engine.stats import StatsRecorder
@@ -13,6 +14,13 @@ from editscore.models.vlm import ImageFeatures, PreparedImage, VisionLanguageMod
 from editscore.types import Image
 
 FLOAT_BYTES = 4
+
+
+class _Ahead(NamedTuple):
+    """An image that a thread prepares, and the bytes of its patches."""
+
+    future: Future[PreparedImage]
+    num_bytes: int
 
 
 class ImageEncoder:
@@ -23,31 +31,43 @@ class ImageEncoder:
         self._features: OrderedDict[str, ImageFeatures] = OrderedDict()
         self._num_bytes = 0
         self._threads: ThreadPoolExecutor | None = None
-        self._prepared: dict[str, Future[PreparedImage]] = {}
-        self._num_ahead_bytes = 0
+        self._prepared: dict[str, _Ahead] = {}
         self._patch_bytes = model.sizes.patch_values * FLOAT_BYTES  # once: `sizes` walks through all weights
 
     def prepare_ahead(self, images: Iterable[Image]) -> None:
         """Starts resizing and cutting images that are wanted soon, beside the model's work, within `image_cache_mb` of patches."""
+        room = self._config.image_cache_mb * 2**20 - sum(ahead.num_bytes for ahead in self._prepared.values())
         for image in images:
             if image.digest not in self._features and image.digest not in self._prepared:
                 rows, columns = self._model.pixel_rule.grid(image)
                 num_bytes = rows * columns * self._patch_bytes
-                if self._num_ahead_bytes + num_bytes > self._config.image_cache_mb * 2**20:
+                if num_bytes > room:
                     return
-                self._num_ahead_bytes += num_bytes
+                room -= num_bytes
                 self._threads = self._threads or ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="editscore-images")
-                self._prepared[image.digest] = self._threads.submit(self._model.pixel_rule.prepare, image)
+                self._prepared[image.digest] = _Ahead(self._threads.submit(self._model.pixel_rule.prepare, image), num_bytes)
+
+    def has_prepared(self, images: Iterable[Image]) -> bool:
+        """Whether one of these was prepared ahead and not taken yet."""
+        return any(image.digest in self._prepared for image in images)
+
+    def keep_prepared(self, images: Iterable[Image]) -> None:
+        """Gives back the memory of what was prepared ahead of other images than these."""
+        for digest in self._prepared.keys() - {image.digest for image in images}:
+            self._prepared.pop(digest).future.cancel()
 
     def forget(self) -> None:
         """Ends the threads and gives the memory of what was prepared and of the features back."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        self._threads = None
+        threads, self._threads = self._threads, None
         self._prepared.clear()
-        self._num_ahead_bytes = 0
         self._features.clear()
         self._num_bytes = 0
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def recount(self) -> None:
+        """Counts the bytes of the features anew, after an interrupt between a change and its count."""
+        self._num_bytes = sum(features.num_bytes for features in self._features.values())
 
     def encode(self, images: dict[str, Image]) -> dict[str, ImageFeatures]:
         """Features of images by digest; each image is encoded once while its features fit into the cache."""
@@ -69,12 +89,8 @@ class ImageEncoder:
         return found
 
     def _take(self, image: Image) -> PreparedImage:
-        future = self._prepared.pop(image.digest, None)
-        if future is None:
-            return self._model.pixel_rule.prepare(image)
-        prepared = future.result()
-        self._num_ahead_bytes -= prepared.patches.nbytes
-        return prepared
+        ahead = self._prepared.pop(image.digest, None)
+        return self._model.pixel_rule.prepare(image) if ahead is None else ahead.future.result()
 
     def _batches(self, images: dict[str, Image]) -> Iterator[list[str]]:
         batch: list[str] = []

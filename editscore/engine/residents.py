@@ -7,6 +7,7 @@ from collections.abc import Collection
 from itertools import islice
 
 import numpy as np
+from editscore_kernels.kv import PAGE_TOKENS
 
 from editscore.engine.config import EngineConfig
 from editscore.engine.runner import Runner
@@ -43,28 +44,29 @@ class Residents:
         return passes
 
     def leave(self, job: Job) -> None:
-        """A request is done; its prompt goes with its last user."""
-        job.leaf.num_users -= 1
-        if not job.leaf.num_users:
-            del self.leaves[job.leaf.key]
-            if job.leaf.slot >= 0:
-                self._runner.tables.remove_leaf(job.leaf, clear=job.leaf.must_clear)
+        """A request is done; its prompt goes with its last user, and so do images that were prepared for it alone."""
+        leaf = job.leaf
+        leaf.num_users -= 1
+        if leaf.num_users:
+            return
+        del self.leaves[leaf.key]
+        if leaf.slot >= 0:
+            self._runner.tables.remove_leaf(leaf, clear=leaf.must_clear)
+        if self._runner.images.has_prepared(leaf.images):  # those of a prompt that was read are not there any more
+            self._keep_images()
 
     def admit(self) -> list[Row]:
         """Lets waiting passes in, in order of arrival, and computes the prompts they need."""
-        tables, store = self._runner.tables, self._runner.store
-        candidates = [self._candidate(job) for job, _ in zip(self.waiting, range(tables.num_free_rows), strict=False)]
-        limits = {"free_rows": tables.num_free_rows, "prefill_tokens": self._config.prefill_tokens}
-        started = admit(candidates, free_pages=store.num_free, **limits)
-        if candidates and not started and not self.rows:
+        started = self._startable()
+        if self.waiting and not started and not self.rows:
             self._evict_idle(keep=self.waiting[0].leaf)
-            started = admit(candidates, free_pages=store.num_free, **limits)
+            started = self._startable()
         leaves: list[Leaf] = []
         fresh: list[Row] = []
         for count in started:
             job = self.waiting.popleft()
             if job.leaf.slot < 0:
-                tables.add_leaf(job.leaf)
+                self._runner.tables.add_leaf(job.leaf)
                 leaves.append(job.leaf)
             indices, job.waiting = job.waiting[:count], job.waiting[count:]
             fresh.extend(self._start(job, index) for index in indices)
@@ -76,9 +78,15 @@ class Residents:
             self._runner.prefill(leaves)
         return fresh
 
+    def _startable(self) -> list[int]:
+        """How many passes of each of the first waiting requests can start."""
+        num_rows, num_free = self._runner.tables.num_free_rows, self._runner.store.num_free
+        candidates = [self._candidate(job) for job in islice(self.waiting, num_rows)]
+        return admit(candidates, free_rows=num_rows, free_pages=num_free, prefill_tokens=self._config.prefill_tokens)
+
     def _candidate(self, job: Job) -> Candidate:
         tokens = 0 if job.leaf.slot >= 0 else len(job.leaf.tokens)
-        expected = num_pages(len(job.leaf.tokens) % 16 + min(EXPECTED_TOKENS, job.grammar.shape.max_tokens))
+        expected = num_pages(len(job.leaf.tokens) % PAGE_TOKENS + min(EXPECTED_TOKENS, job.grammar.shape.max_tokens))
         return Candidate(id(job.leaf), tokens, num_pages(tokens), len(job.waiting), expected)
 
     def _start(self, job: Job, index: int) -> Row:
@@ -102,7 +110,7 @@ class Residents:
         """Drops the prompts that no pass in flight uses; they are computed again when they are needed."""
         idle = [leaf for leaf in self.leaves.values() if leaf.slot >= 0 and not leaf.num_rows and leaf is not keep]
         for leaf in idle:
-            self._runner.tables.remove_leaf(leaf)
+            self._runner.tables.remove_leaf(leaf, clear=leaf.must_clear)
         return bool(idle)
 
     def _preempt(self) -> None:
@@ -118,15 +126,23 @@ class Residents:
             self.waiting.appendleft(job)
 
     def restart(self, jobs: Collection[Job]) -> None:
-        """Puts every open pass of these requests back into the queue and empties the KV store."""
+        """Makes the books anew, whatever state they are in: every open pass of these requests waits, and the KV store is empty."""
         self._runner.reset()
+        self._runner.images.recount()
         self.rows.clear()
-        for leaf in self.leaves.values():
-            leaf.leave_store()
-            leaf.num_rows = 0
+        self.leaves.clear()
+        self.waiting.clear()
+        for job in jobs:
+            job.leaf.leave_store()
+            job.leaf.num_users = job.leaf.num_rows = 0
         for job in jobs:
             job.waiting = sorted(job.open)
-        self.waiting = deque(jobs)
+            self.enqueue(job)
+        self._keep_images()
+
+    def _keep_images(self) -> None:
+        """Lets go of images that were prepared ahead for prompts that are gone."""
+        self._runner.images.keep_prepared(image for leaf in self.leaves.values() for image in leaf.images)
 
     def release(self, row: Row, *, clear: bool = False) -> None:
         """A pass leaves; with `clear` its pages hold numbers that are not finite."""

@@ -10,6 +10,8 @@ import msgspec
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters since the engine was made.
 
+    `num_requests` were taken; one that is refused is not, and its passes count as failed. `num_finished_passes` ended with an answer, be
+    it one that was cut, `num_failed_passes` without one; `num_cancelled_passes` were not wanted any more, whether they had started or not.
     `num_prompt_tokens` counts the prompts of all requests as if each was read alone, `num_prefilled_tokens` what the model read of them;
     the difference was shared. `num_images` counts the images of all requests, `num_encoded_images` the runs through the vision tower.
     `num_sampled_tokens` were drawn, `num_fed_tokens` went through the model after the prompts (forced ones included).
@@ -20,6 +22,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
 
     num_requests: int = 0
     num_finished_passes: int = 0
+    num_failed_passes: int = 0
+    num_cancelled_passes: int = 0
     num_prompt_tokens: int = 0
     num_prefilled_tokens: int = 0
     num_images: int = 0
@@ -64,5 +68,5 @@ class ScorerStats(EngineStats, frozen=True, kw_only=True):
 
     @property
     def num_passes(self) -> int:
-        """Passes that ended, wherever their answers came from."""
-        return self.num_finished_passes + self.num_cached_passes + self.num_joined_passes
+        """Passes that the judges got, wherever they came from, failed ones too."""
+        return self.num_finished_passes + self.num_failed_passes + self.num_cached_passes + self.num_joined_passes

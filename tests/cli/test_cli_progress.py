@@ -144,6 +144,10 @@ FULL = ScorerStats(
             ScorerStats(num_finished_passes=2, num_prompt_tokens=9, num_prefilled_tokens=20, num_steps=1, attention="cpu, triton"),
             ["passes: 2; prompts: 9 tokens, 20 computed", "attention: cpu, triton"],
         ),
+        (
+            ScorerStats(num_finished_passes=20, num_failed_passes=1_000, num_cached_passes=7, num_cancelled_passes=4_000),
+            ["passes: 1,027, 7 from the cache, 1,000 failed; cancelled: 4,000 passes"],
+        ),
     ],
 )
 def test_the_account_leaves_out_what_is_zero(stats: ScorerStats, lines: list[str]) -> None:

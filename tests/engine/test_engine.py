@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pydantic
 import pytest
@@ -66,6 +68,38 @@ def test_numbers_that_are_not_finite_fail_their_request_and_poison_no_page(tmp_p
     assert engine.generate([edit_request(2, num_passes=2)]) == expected
 
 
+def test_a_poisoned_prompt_that_has_to_make_room_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next prompt takes its pages, though it has not left: another request waits with the same words."""
+    model = load_model(load_builder().write_checkpoint(tmp_path, "qwen2_5_vl"))
+    poison = model.chat.encode("~")[0]
+    model.network.model.language_model.embed_tokens.weight.data[poison] = torch.nan
+    bad = Request(user(TextPart("~" + " the" * 900)), (Text(3),))
+    good = Request(user(TextPart("a car" + " the" * 980)), (Text(3),))
+    config = EngineConfig(kv_memory_mb=1, max_rows=1)
+    engine = Engine(model, config)
+    engine._runner.store.allocate(20)  # what is left does not hold both prompts
+    store, prefill, is_clean = engine._runner.store, engine._runner.prefill, list[bool]()
+    monkeypatch.setattr(
+        engine._runner,
+        "prefill",
+        lambda leaves: (is_clean.append(bool(store.k.isfinite().all() and store.v.isfinite().all())), prefill(leaves)),
+    )
+    out = engine.generate([bad, good, msgspec.structs.replace(bad, seed=1)])
+    assert is_clean == [True] * 3, "whoever gets a page finds finite numbers"
+    assert [completion.status for completion in out] == [Status.ERROR, Status.TRUNCATED, Status.ERROR]
+    assert out[1:2] == Engine(model, config).generate([good])
+
+
+def test_a_prompt_that_had_to_make_room_is_reckoned_with_again(qwen2_5: VisionLanguageModel) -> None:
+    """The second prompt fits only when the first one goes, which a later request shares: it has to come back as a whole."""
+    first = Request(user(TextPart("a car" + " the" * 900)), (Text(3),))
+    large = Request(user(TextPart("red" + " the" * 980)), (Text(3),))
+    requests = [first, large, msgspec.structs.replace(first, seed=1)]
+    engine = Engine(qwen2_5, EngineConfig(kv_memory_mb=1))
+    engine._runner.store.allocate(20)  # what is left does not hold both prompts
+    assert engine.generate(requests) == [Engine(qwen2_5, CONFIG).generate([request])[0] for request in requests]
+
+
 def test_cancel_ends_one_request_and_frees_its_pages(qwen2_5: VisionLanguageModel) -> None:
     engine = Engine(qwen2_5, CONFIG)
     free = engine._runner.store.num_free
@@ -120,6 +154,18 @@ def test_an_interrupt_leaves_an_engine_that_works(qwen2_5: VisionLanguageModel, 
     alone = Engine(qwen2_5, CONFIG).generate([edit_request(3, num_passes=2)])
     assert sorted(delivered, key=lambda item: item[1].pass_index) == [(other, completion) for completion in alone]
     assert engine._runner.store.num_free == free
+
+
+def test_requests_that_cannot_all_be_made_leave_nothing_behind(qwen2_5: VisionLanguageModel) -> None:
+    def requests() -> Iterator[Request]:
+        yield edit_request(1)
+        raise OSError("no more")
+
+    engine = Engine(qwen2_5, CONFIG)
+    with pytest.raises(OSError, match="no more"):
+        engine.generate(requests())
+    assert not engine.num_unfinished
+    assert engine.step() == []
 
 
 def test_generate_leaves_what_was_added_before(qwen2_5: VisionLanguageModel) -> None:
@@ -202,8 +248,11 @@ def test_sleep_gives_the_store_back_and_changes_no_answer(model: VisionLanguageM
         engine.sleep()
     engine.cancel(job)
     engine.sleep()
-    engine.wake()
+    engine.sleep()
     assert [(i, c.finish_reason) for i, c in engine.step()] == [(job, FinishReason.CANCELLED)] * 2, "nothing is lost"
+    assert engine.step() == []
+    engine.wake()
+    assert engine.generate(requests) == before
 
 
 def test_the_statistics_are_what_happened(model: VisionLanguageModel) -> None:
