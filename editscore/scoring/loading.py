@@ -61,8 +61,6 @@ def load(
     Raises InvalidInputError naming what is wrong: model, adapter, judge, device, devices, dtype, seed or a key of the settings.
     """
     model = choose_model(model, adapter)
-    if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
-        raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
     if isinstance(judge, str) or judge is None:
         judge = _make_judge(judge, model, adapter, judge_settings or {})
     elif judge_settings:
@@ -87,7 +85,9 @@ def load(
 
 
 def choose_model(model: str | os.PathLike[str] | None, adapter: str | os.PathLike[str] | None) -> str:
-    """The model that `load` takes; for None it may have to look into the adapter. Raises InvalidInputError naming the adapter."""
+    """The model that `load` takes; for None it may have to look into the adapter. Raises InvalidInputError naming the one or the other."""
+    if re.match(r"[a-z][a-z0-9+.-]*://", str(model), re.IGNORECASE):
+        raise InvalidInputError("model", f"{model} is a URL; remote scoring is not there yet, use 'nano', a folder or a hub id")
     if model is not None:
         return os.fspath(model)
     if adapter is None:
