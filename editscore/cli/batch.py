@@ -54,28 +54,33 @@ def score_manifest(options: BatchOptions, *, open_scorer: OpenScorer) -> int:
     manifest = read_manifest(options.input)
     _check_targets(options, manifest)
     scores: dict[int, Score] = {}
-    try:
-        _run(options, manifest, open_scorer, scores)
-    except KeyboardInterrupt:  # caught out here, so that scorer and journal have seen it and let go
-        kept = f"{len(scores)} of {len(manifest.rows)} samples are done, in {options.journal}"
-        print(f"\nstopped: {kept}; the same command goes on from there", file=sys.stderr)
+    if not _run(options, manifest, open_scorer, scores):
         return INTERRUPTED
     ordered = [scores[row.index] for row in manifest.rows]
     _print_summary(options, ordered)
     return FAILED if any(score.status is not Status.OK for score in ordered) else DONE
 
 
-def _run(options: BatchOptions, manifest: Manifest, open_scorer: OpenScorer, scores: dict[int, Score]) -> None:
-    """Fill `scores` from the journal and the scorer, write the files, remove the journal."""
-    with open_scorer(options.scorer) as scorer, Journal(options.journal, _configuration(options, manifest, scorer)) as journal:
-        scores.update(_finished(manifest, journal))
-        if scores:
-            print(f"going on: {len(scores)} of {len(manifest.rows)} samples are in {options.journal}", file=sys.stderr)
-        with profiled(scorer, options.profile):
-            _score_rest(options, manifest, scorer, journal, scores)
-            print_account(scorer.stats())
-        _write(options, [(row, scores[row.index]) for row in manifest.rows], scorer.identity())
-        journal.remove()
+def _run(options: BatchOptions, manifest: Manifest, open_scorer: OpenScorer, scores: dict[int, Score]) -> bool:
+    """Fill `scores` from the journal and the scorer, write the files, remove the journal. False when that was interrupted."""
+    scorer = open_scorer(options.scorer)
+    try:
+        with scorer, Journal(options.journal, _configuration(options, manifest, scorer)) as journal:
+            scores.update(_finished(manifest, journal))
+            if scores:
+                print(f"going on: {len(scores)} of {len(manifest.rows)} samples are in {options.journal}", file=sys.stderr)
+            with profiled(scorer, options.profile):
+                _score_rest(options, manifest, scorer, journal, scores)
+                print_account(scorer.stats())
+            _write(options, [(row, scores[row.index]) for row in manifest.rows], scorer.identity())
+            journal.remove()
+    except KeyboardInterrupt:  # caught out here, so that scorer and journal have seen it and let go
+        num_kept = sum(score.status not in _TRIED_AGAIN for score in scores.values())
+        kept = f"{num_kept} of {len(manifest.rows)} samples are done, in {options.journal}"
+        print(f"\nstopped: {kept}; the same command goes on from there", file=sys.stderr)
+        print_account(scorer.stats())
+        return False
+    return True
 
 
 def _check_targets(options: BatchOptions, manifest: Manifest) -> None:

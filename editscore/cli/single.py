@@ -63,12 +63,17 @@ def _judge(sample: EditSample, options: SingleOptions, open_scorer: OpenScorer) 
         judge, seed = options.scorer.judge or "", options.scorer.seed
         failed = Score(id="0", status=Status.INVALID_INPUT, message=str(error), judge=judge, seed=seed)
         return failed, time.perf_counter() - started, ScorerStats()
-    with open_scorer(options.scorer) as scorer:
-        started = time.perf_counter()
-        with profiled(scorer, options.profile):
-            ((_, score),) = scorer.score_iter([sample], passes=options.passes)
-            seconds = time.perf_counter() - started
-        return score, seconds, scorer.stats()
+    scorer = open_scorer(options.scorer)
+    try:
+        with scorer:
+            started = time.perf_counter()
+            with profiled(scorer, options.profile):
+                ((_, score),) = scorer.score_iter([sample], passes=options.passes)
+                seconds = time.perf_counter() - started
+            return score, seconds, scorer.stats()
+    except KeyboardInterrupt:
+        print_account(scorer.stats())
+        raise
 
 
 def _write_report(options: SingleOptions, sample: EditSample, score: Score) -> None:

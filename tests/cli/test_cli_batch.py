@@ -166,13 +166,35 @@ def test_ctrl_c_leaves_the_journal_and_says_how_to_go_on(pairs: Path) -> None:
     process = start(pairs, 0.15)
     wait_for_entries(pairs, 2)
     process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    assert code == 130 and "the same command goes on from there" in err and "Traceback" not in err
-    assert (pairs / "out.jsonl.journal").exists() and not (pairs / "out.jsonl").exists()
+    code, out, err = finish(process)
+    num_kept = len((pairs / "out.jsonl.journal").read_text().splitlines()) - 1
+    assert code == 130 and "Traceback" not in err and not out
+    # The interrupt may have come while one more was scored or written.
+    where = f"samples are done, in {pairs / 'out.jsonl.journal'}; the same command goes on from there"
+    assert any(f"stopped: {n} of 12 {where}" in err.splitlines() for n in (num_kept - 1, num_kept)), err
+    accounts = [f"passes: {9 * n}, {n} from the cache; prompts: {1000 * n:,} tokens" for n in (num_kept, num_kept + 1)]
+    assert err.splitlines()[-1].startswith(tuple(accounts)), err
+    assert 2 <= num_kept < 12 and not (pairs / "out.jsonl").exists()
     changed = finish(start(pairs, 0.0, "--passes", "2", "--model", "other"))
     assert changed[0] == 2 and "passes was '4', now '2'" in changed[2] and "model hash was" in changed[2]
     assert not (pairs / "out.jsonl").exists()
-    assert finish(start(pairs, 0.0))[0] == 0 and len(read(pairs / "out.jsonl")) == 12
+    code, _, err = finish(start(pairs, 0.0))
+    assert code == 0 and f"going on: {num_kept} of 12 samples" in err and len(read(pairs / "out.jsonl")) == 12
+
+
+def test_what_is_tried_again_does_not_count_as_done(pairs: Path) -> None:
+    """A row that is no sample, one whose image is gone, and one that met an error: the same command tries them again."""
+    rows = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text().splitlines()]
+    write_rows(pairs, [{**rows[0], "edited": "gone.png"}, {**rows[1], "instruction": "error"}, b"{broken", *rows[3:]])
+    process = start(pairs, 0.15)
+    wait_for_entries(pairs, 4)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    entries = [json.loads(line) for line in (pairs / "out.jsonl.journal").read_text().splitlines()[1:]]
+    num_kept = sum(entry["value"]["status"] == "ok" for entry in entries)
+    assert code == 130 and num_kept == len(entries) - 2
+    assert any(f"stopped: {n} of 12 samples are done" in err for n in (num_kept - 1, num_kept)), err
+    assert f"going on: {num_kept} of 12 samples" in finish(start(pairs, 0.0))[2]
 
 
 def interrupted(pairs: Path, number: int) -> None:
