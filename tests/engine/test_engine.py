@@ -188,10 +188,9 @@ def test_heads_read_the_last_token_of_the_prompt(tmp_path: Path) -> None:
     reading = Request(request.messages, request.answer, num_passes=2, read=("quality",))
     completions = Engine(model, CONFIG).generate([edit_request(2), reading])[1:]
     prompt = torch.from_numpy(model.render(request.messages, ()).tokens)[None]
-    plain = load_model(folder)
-    plain.network.set_attn_implementation("sdpa")
+    plain = type(model.network).from_pretrained(folder).eval()
     with torch.inference_mode():
-        hidden = plain.network.model(input_ids=prompt, position_ids=torch.arange(prompt.shape[1]).expand(3, 1, -1)).last_hidden_state[0, -1]
+        hidden = plain.model(input_ids=prompt, position_ids=torch.arange(prompt.shape[1]).expand(3, 1, -1)).last_hidden_state[0, -1]
     for completion in completions:
         np.testing.assert_allclose(completion.heads["quality"], (weight @ hidden + bias).numpy(), atol=1e-4)
 

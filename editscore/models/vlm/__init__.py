@@ -10,12 +10,13 @@ from editscore.models.vlm.errors import AdapterError, MissingWeightsError, Unkno
 from editscore.models.vlm.flash import VISION_FLASH, Bounds, flash_attention, flash_attention_why_not
 from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.load import load_model, read_sizes
-from editscore.models.vlm.model import Attend, ImageFeatures, VisionLanguageModel
+from editscore.models.vlm.model import ImageFeatures, VisionLanguageModel
 from editscore.models.vlm.modes import Mode, in_mode
 from editscore.models.vlm.ranks import Ranks, RanksError
 from editscore.models.vlm.resolve import resolve, resolve_adapter
 from editscore.models.vlm.shards import SplitModel, share_of, why_not_split
 from editscore.models.vlm.sizes import ModelSizes
+from editscore.models.vlm.text_attention import Attend
 
 __all__ = [
     "VISION_FLASH",

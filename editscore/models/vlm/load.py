@@ -20,13 +20,14 @@ from editscore.models.vlm.chat import ChatTokenizer
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnsupportedModelError
 from editscore.models.vlm.identity import ADAPTER_FILES, MODEL_FILES, folder_hash
 from editscore.models.vlm.images import read_pixel_rule
-from editscore.models.vlm.model import ATTENTION_NAME, LinearPatchEmbed, ModelIdentity, VisionLanguageModel
+from editscore.models.vlm.model import LinearPatchEmbed, ModelIdentity, VisionLanguageModel
 from editscore.models.vlm.norms import replace_norms
 from editscore.models.vlm.packed import pack_linears
 from editscore.models.vlm.ranks import Ranks
 from editscore.models.vlm.resolve import resolve, resolve_adapter
 from editscore.models.vlm.shards import SplitModel, split_network
 from editscore.models.vlm.sizes import ModelSizes, count_weights, sizes_of
+from editscore.models.vlm.text_attention import ATTEND, replace_text_attention
 
 FAMILIES = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration"}
 SILENT_BYTES = 500_000_000
@@ -159,7 +160,7 @@ def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
-                attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
+                attn_implementation={"text_config": ATTEND, "vision_config": "sdpa"},
                 output_loading_info=True,
             )
     except (OSError, SafetensorError) as error:
@@ -170,6 +171,7 @@ def _load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
     if "sliding_attention" in (getattr(network.config.text_config, "layer_types", None) or ()):
         raise UnsupportedModelError(f"{folder} uses sliding-window attention")
     replace_activations(network)
+    replace_text_attention(network.model.language_model)
     network.model.visual.patch_embed = LinearPatchEmbed(network.model.visual.patch_embed.proj)
     return network.to(device).eval().requires_grad_(False), network.config
 

@@ -7,30 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
 
 from editscore.models.vlm.chat import ChatTokenizer, Prompt
 from editscore.models.vlm.images import PixelRule, PreparedImage
 from editscore.models.vlm.packed import PackedLinear
 from editscore.models.vlm.sizes import ModelSizes, sizes_of
+from editscore.models.vlm.text_attention import ATTEND, Attend
 from editscore.models.vlm.vision_plan import vision_plan
 from editscore.types import Image, Message
 
-ATTENTION_NAME = "editscore_attend"
 # On a CPU rows of linear layers come in multiples of 16: then a row's result does not depend on how many rows there are.
 ROW_MULTIPLE = 16
-
-
-class Attend(Protocol):
-    """What the caller does about attention in one call of the model; all of its state lives in the object that is passed."""
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """q [N, Hq, D], k and v [N, Hkv, D] after the rotation; returns [N, Hq, D]."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +42,12 @@ class ImageFeatures:
         return ImageFeatures(self.features[begin:end], tuple(x[begin:end] for x in self.deepstack))
 
 
-def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
-    """The function registered with transformers: [1, heads, N, D] in, [1, N, heads, D] out, the work done by the call's `attend`."""
-    attend = cast(Attend, kwargs[ATTENTION_NAME])
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    out = attend(cast(int, module.layer_idx), q, k, v, kwargs["scaling"])
-    return out.unsqueeze(0), None
-
-
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """The mask function registered with transformers: what a token may see is the business of `attend`."""
-
-
 def _add_to_rows(hidden: Tensor, rows: Tensor, values: Tensor) -> Tensor:
     """What early layers add for image tokens (DeepStack): hidden [1, N, H] with values [m, H] added to `rows` [m].
 
     transformers' own takes a mask, from which a GPU must first be asked how many rows there are, while the host waits.
     """
     return hidden.index_add(1, rows, values.to(hidden.dtype).unsqueeze(0))
-
-
-AttentionInterface.register(ATTENTION_NAME, _attention)
-AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
 
 
 class LinearPatchEmbed(nn.Module):
@@ -198,7 +174,7 @@ class VisionLanguageModel:
         `image_rows` [sum of m] are the rows that hold image tokens, in the order of `images`.
         """
         embeddings = self.network.model.language_model.embed_tokens(tokens)
-        extra: dict[str, Any] = {ATTENTION_NAME: attend}
+        extra: dict[str, Any] = {ATTEND: attend}
         if images:
             embeddings = embeddings.index_copy(0, image_rows, torch.cat([image.features for image in images]).to(embeddings.dtype))
             if images[0].deepstack:

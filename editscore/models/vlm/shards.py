@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from editscore.models.vlm.adapter import Low, merge_low
-from editscore.models.vlm.model import Attend, VisionLanguageModel, pad_rows
+from editscore.models.vlm.model import VisionLanguageModel, pad_rows
 from editscore.models.vlm.ranks import Ranks
 from editscore.models.vlm.sizes import ModelSizes
+from editscore.models.vlm.text_attention import Attend
 
 PLAN = {
     "self_attn.q_proj": "colwise",
