@@ -62,9 +62,9 @@ class Ours:
         return Engine(self.model, EngineConfig(mode=mode, kv_memory_mb=self.kv_memory_mb))
 
     def run(self, *, passes: int | None = None, answer: tuple[Literal | Text | Choice, ...] | None = None, mode: Mode = "exact") -> Run:
-        """All requests through a fresh engine, with other passes or another answer if given."""
+        """All requests through a fresh engine, with other passes or another answer if given; the job's own ignores an end of text."""
         changes = {name: value for name, value in (("num_passes", passes), ("answer", answer)) if value is not None}
-        requests = [msgspec.structs.replace(request, **changes) for request in self.requests]
+        requests = [msgspec.structs.replace(request, ignore_end_of_text=answer is None, **changes) for request in self.requests]
         engine = self._engine(mode)
         clock, cpu = time.perf_counter(), time.process_time()
         completions = engine.generate(requests)

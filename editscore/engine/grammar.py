@@ -55,11 +55,14 @@ def _is_plain(data: bytes) -> bool:
 
 
 class AnswerGrammar:
-    """One shape of answer, compiled for one tokenizer; `start()` gives the state of a new pass."""
+    """One shape of answer, compiled for one tokenizer; `start()` gives the state of a new pass. `end_token_ids` end it."""
 
-    def __init__(self, answer: tuple[Literal | Text | Choice, ...], tokenizer: GrammarTokenizer) -> None:
+    def __init__(
+        self, answer: tuple[Literal | Text | Choice, ...], tokenizer: GrammarTokenizer, *, ignore_end_of_text: bool = False
+    ) -> None:
         self.shape = AnswerShape.of(answer)
         self.tokenizer = tokenizer
+        self.end_token_ids = frozenset[int]() if ignore_end_of_text else tokenizer.eos_token_ids
         self.text_masks: dict[int, Mask] = {}
         self.option_ids = [self._single_tokens(part) for part in self.shape.constrained]
         self.option_masks = [self._mask(ids) for ids in self.option_ids]
@@ -199,7 +202,7 @@ class AnswerState:
             self._force(self.grammar.after_choice[self.reader.part])
             self.extend_forced()
             return 0
-        if token in tokenizer.eos_token_ids:
+        if token in self.grammar.end_token_ids:
             self.reader.finish()
             self.finish_reason = FinishReason.STOP
             return 0

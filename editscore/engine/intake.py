@@ -30,8 +30,9 @@ class Intake:
         return Job(job_id, request, grammar, leaf, passes, set(passes))
 
     def _grammar(self, request: Request) -> AnswerGrammar:
-        if request.answer not in self._grammars:
+        key = (request.answer, request.ignore_end_of_text)
+        if key not in self._grammars:
             if len(self._grammars) >= MAX_GRAMMARS:
                 self._grammars.clear()
-            self._grammars[request.answer] = AnswerGrammar(request.answer, self.tokenizer)
-        return self._grammars[request.answer]
+            self._grammars[key] = AnswerGrammar(request.answer, self.tokenizer, ignore_end_of_text=request.ignore_end_of_text)
+        return self._grammars[key]

@@ -107,7 +107,8 @@ class Request(msgspec.Struct, frozen=True, dict=True):
 
     Passes `first_pass .. first_pass + num_passes - 1` are drawn; pass i is the same draw whatever the other two numbers are.
     `read` names heads of the model to evaluate on the last hidden state of the prompt. `logprobs` asks for the log-probability of
-    every drawn token; it changes no draw, so it is not part of `digest`.
+    every drawn token; it changes no draw, so it is not part of `digest`. `ignore_end_of_text` lets an answer of one free text go on to its
+    `max_tokens`, as a benchmark wants it: an end token is then a token as any other, kept in `Completion.tokens`, without any text.
     """
 
     messages: tuple[Message, ...]
@@ -118,6 +119,7 @@ class Request(msgspec.Struct, frozen=True, dict=True):
     seed: int = 42
     read: tuple[str, ...] = ()
     logprobs: bool = False
+    ignore_end_of_text: bool = False
 
     def __post_init__(self) -> None:
         if self.num_passes < 1 or self.first_pass < 0:
@@ -126,6 +128,8 @@ class Request(msgspec.Struct, frozen=True, dict=True):
             raise InvalidInputError("seed", f"{self.seed} is outside 0..2^63")
         if not self.messages or not self.answer:
             raise InvalidInputError("messages" if not self.messages else "answer", "is empty")
+        if self.ignore_end_of_text and not (len(self.answer) == 1 and isinstance(self.answer[0], Text)):
+            raise InvalidInputError("ignore_end_of_text", "needs an answer of one free text; any other ends where its shape does")
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -135,16 +139,15 @@ class Request(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of all that decides the answer of a pass: everything but the pass numbers; images by content."""
-        content = msgspec.json.encode(
-            (
-                [[m.role, [_part_content(part) for part in m.parts]] for m in self.messages],
-                self.answer,
-                self.sampling,
-                self.seed,
-                self.read,
-            )
-        )
-        return hashlib.sha256(content).hexdigest()
+        content = [
+            [[m.role, [_part_content(part) for part in m.parts]] for m in self.messages],
+            self.answer,
+            self.sampling,
+            self.seed,
+            self.read,
+            *(["ignore_end_of_text"] if self.ignore_end_of_text else []),
+        ]
+        return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
     def pass_key(self, pass_index: int) -> int:
         """The 64-bit hash of the request's content and one pass: the `request` key of the sampler's random draws."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from edit_requests import DIGITS, edit_request, score_answer
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from editscore.engine import Engine, EngineConfig
 from editscore.engine.answers import JSON_TEXT, AnswerReader, AnswerShape
 from editscore.models.vlm import VisionLanguageModel
-from editscore.types import Choice, Completion, FinishReason, InvalidInputError, Literal, Sampling, Status, Text
+from editscore.types import Choice, Completion, FinishReason, InvalidInputError, Literal, Request, Sampling, Status, Text
 
 Part = Literal | Text | Choice
 words = st.text(st.sampled_from('ab12 é,:["]}\n\\'), min_size=1, max_size=5)
@@ -161,3 +163,28 @@ def test_one_option_is_certain_and_costs_no_draw(qwen2_5: VisionLanguageModel) -
 def test_shapes_with_two_readings_are_refused(answer: tuple[Part, ...]) -> None:
     with pytest.raises(InvalidInputError, match="answer"):
         AnswerShape.of(answer)
+
+
+def test_an_end_of_text_that_is_ignored_is_a_token_as_any_other(model: VisionLanguageModel) -> None:
+    """The truth is the model's own greedy answer while none of its tokens is an end of text."""
+
+    def asked(ignores: bool, on_limit: str = "close") -> Request:
+        request = edit_request(1, answer=(Text(12, on_limit=on_limit),), num_passes=2, sampling=Sampling(temperature=0.0))
+        return msgspec.structs.replace(request, ignore_end_of_text=ignores, logprobs=True)
+
+    config = EngineConfig(kv_memory_mb=4)
+    whole = Engine(model, config).generate([asked(False)])[0]
+    assert len(whole.tokens) == 12 and whole.was_closed, "no end of text so far"
+    ending = copy.copy(model)
+    end = whole.tokens[5]
+    ending.eos_token_ids = (end,)
+    answers = Engine(ending, config).generate([asked(True), asked(False), asked(True, "fail")])
+    for ignoring, ended, cut in zip(answers[:2], answers[2:4], answers[4:], strict=True):
+        place = whole.tokens.index(end)
+        assert ended.tokens == whole.tokens[: place + 1] and (ended.finish_reason, ended.was_closed) == (FinishReason.STOP, False)
+        assert ignoring.tokens == cut.tokens == whole.tokens and ignoring.logprobs == whole.logprobs
+        assert ignoring.num_sampled_tokens == 12
+        assert (ignoring.finish_reason, ignoring.was_closed, ignoring.status) == (FinishReason.STOP, True, Status.OK)
+        assert (cut.finish_reason, cut.status) == (FinishReason.LENGTH, Status.TRUNCATED)
+        rest = [token for token in whole.tokens if token != end]
+        assert ignoring.text == model.chat.fast.decode(rest, skip_special_tokens=True)

@@ -51,9 +51,11 @@ answers = st.lists(
 samplings = st.builds(
     Sampling, st.integers(0, 100) | st.floats(0, 100), st.floats(0, 1, exclude_min=True) | st.just(1), st.integers(0, 2**31)
 )
+heads = st.lists(words, max_size=2).map(tuple)
+free = st.builds(Text, st.integers(1, 512)).map(lambda text: (text,))
 requests = st.builds(
-    Request, messages, answers, st.integers(1, 99), st.integers(0, 99), samplings, numbers, st.lists(words, max_size=2).map(tuple)
-)
+    Request, messages, answers, st.integers(1, 99), st.integers(0, 99), samplings, numbers, heads, st.booleans()
+) | st.builds(Request, messages, free, ignore_end_of_text=st.booleans())
 completions = st.builds(
     Completion,
     st.integers(0, 99),

@@ -1,6 +1,7 @@
 """The records: one definition for memory, files and wire; hashes that see all that matters and nothing else."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -109,12 +110,23 @@ CHANGES = {
     "top_k": {"sampling": Sampling(top_k=10)},
     "seed": {"seed": 43},
     "read": {"read": ("in_domain",)},
+    "end_of_text": {"answer": (Text(8),), "ignore_end_of_text": True},
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_digest_sees_everything_that_decides_an_answer(change: str) -> None:
     assert request(**CHANGES[change]).digest != request().digest
+
+
+def test_whether_an_end_of_text_is_ignored_is_seen_and_leaves_every_other_digest_as_it_was() -> None:
+    """Draws are keyed by the digest, and stored answers too: a field that was added must not change what had none."""
+    free = request(answer=(Text(8),))
+    assert msgspec.structs.replace(free, ignore_end_of_text=True).digest != free.digest
+    answer = [{"type": "text", "max_tokens": 8, "on_limit": "fail"}]
+    sampling = {"temperature": 0.7, "top_p": 0.9, "top_k": 20}
+    content = [[["user", [["text", "look"], ["image", "", RED.digest]]]], answer, sampling, 42, []]
+    assert free.digest == hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def test_the_digest_does_not_see_how_many_passes_are_asked() -> None:
@@ -154,6 +166,9 @@ def test_the_digest_is_the_same_in_another_process() -> None:
         (lambda: request(seed=-1), "seed"),
         (lambda: request(answer=()), "answer"),
         (lambda: request(messages=()), "messages"),
+        (lambda: request(ignore_end_of_text=True), "ignore_end_of_text"),
+        (lambda: request(answer=(Literal("a"), Text(4)), ignore_end_of_text=True), "ignore_end_of_text"),
+        (lambda: request(answer=(Choice("a", ("x", "y")),), ignore_end_of_text=True), "ignore_end_of_text"),
     ],
 )
 def test_bad_values_name_their_field(make, field: str) -> None:  # type: ignore[no-untyped-def]
