@@ -84,6 +84,13 @@ def test_every_pass_is_64_sampled_tokens_and_rounds_agree(ours: Ours) -> None:
     assert all(max(c.tokens) < job_tokenizer.NUM_RANKS for c in first.completions)  # no special token is ever drawn
 
 
+def test_an_end_of_text_is_ignored_without_a_grammar_and_heeded_with_one(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint's own can hardly be drawn, so a token takes its part that is."""
+    monkeypatch.setattr(ours.model, "eos_token_ids", (ours.run(passes=1).completions[0].tokens[NUM_TOKENS // 2],))
+    ours.check(ours.run().completions)
+    assert all(completion.slots["second"].value for completion in ours.run(answer=job_ours.GRAMMAR).completions)
+
+
 def test_fast_mode_does_the_same_work(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str] = []
     monkeypatch.setattr(job_ours, "Engine", lambda model, config: modes.append(config.mode) or Engine(model, config))
