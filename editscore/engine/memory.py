@@ -6,6 +6,8 @@ allocator loses between pieces. tests/engine/test_memory.py holds the peak of a 
 
 from __future__ import annotations
 
+from editscore_kernels.kv import PAGE_TOKENS
+
 from editscore.engine.config import EngineConfig
 from editscore.engine.flash import KEYS_PER_TOKEN
 from editscore.models.vlm import ModelSizes
@@ -32,22 +34,20 @@ def fit(config: EngineConfig, sizes: ModelSizes) -> EngineConfig:
         return config
     free = int(config.memory_gb * 2**30) - fixed_bytes(sizes)
     keys = KEYS_PER_TOKEN if config.mode == "fast" else 0
-    least = work_bytes(sizes, MIN_CHUNK_TOKENS, MIN_IMAGE_PATCHES, _logits(sizes, MIN_ROWS), keys) + token_bytes(sizes) * ONE_REQUEST_TOKENS
-    if free < least:
-        needed = (fixed_bytes(sizes) + least) / 2**30
+    least, request = work_bytes(sizes, MIN_CHUNK_TOKENS, MIN_IMAGE_PATCHES, _logits(sizes, MIN_ROWS), keys), _request_bytes(sizes)
+    if free < least + request:
+        needed = (fixed_bytes(sizes) + least + request) / 2**30
         raise InvalidInputError(
             "memory_gb",
             f"{config.memory_gb:g} is too little: {sizes.weight_bytes / 2**30:.2f} GB of weights and a request take {needed:.2f}",
         )
     chunk, patches, logits = config.chunk_tokens, config.image_patches, min(config.logits_mb * MB, _logits(sizes, config.max_rows))
-    while work_bytes(sizes, chunk, patches, logits, keys) > max(least, WORK_SHARE * free):
+    while work_bytes(sizes, chunk, patches, logits, keys) > max(least, min(WORK_SHARE * free, free - request)):
         chunk, patches = max(MIN_CHUNK_TOKENS, chunk // 2), max(MIN_IMAGE_PATCHES, patches // 2)
         logits = max(_logits(sizes, MIN_ROWS), logits // 2)
     free -= work_bytes(sizes, chunk, patches, logits, keys)
-    cache_mb = min(config.image_cache_mb, free // 8 // MB)
-    # A prompt in the store keeps the logits of its last token.
-    per_token = token_bytes(sizes) + sizes.vocab_size * sizes.element_bytes // TOKENS_OF_A_PROMPT
-    num_tokens = (free - 2 * cache_mb * MB) // per_token  # images that were prepared ahead may take as much again
+    cache_mb = min(config.image_cache_mb, (free - request) // 8 // MB)
+    num_tokens = (free - 2 * cache_mb * MB) // _stored_bytes(sizes)  # images that were prepared ahead may take as much again
     return config.model_copy(
         update={
             "chunk_tokens": chunk,
@@ -58,6 +58,16 @@ def fit(config: EngineConfig, sizes: ModelSizes) -> EngineConfig:
             "kv_memory_mb": max(1, min(config.kv_memory_mb, num_tokens * token_bytes(sizes) // MB)),
         }
     )
+
+
+def _request_bytes(sizes: ModelSizes) -> int:
+    """What the store must hold of a request: pages that prompt and answer begin count whole, the null page too, and it is given in MB."""
+    return _stored_bytes(sizes) * (ONE_REQUEST_TOKENS + 3 * PAGE_TOKENS) + MB
+
+
+def _stored_bytes(sizes: ModelSizes) -> int:
+    """A token of a prompt in the store, with its share of the logits of the prompt's last one."""
+    return token_bytes(sizes) + sizes.vocab_size * sizes.element_bytes // TOKENS_OF_A_PROMPT
 
 
 def _logits(sizes: ModelSizes, num_rows: int) -> int:

@@ -22,6 +22,7 @@ from editscore.types import InvalidInputError
 
 MB = 2**20
 QWEN_7B = ModelSizes(16_600 * MB, 2, 152_064, 3584, 18_944, 28, 28, 4, 128, 1280, 3420, 1176)
+QWEN_05B = ModelSizes(1_000 * MB, 2, 152_064, 896, 4864, 24, 14, 2, 64, 1280, 3420, 1176)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,22 @@ def test_what_cannot_fit_is_refused_by_name_before_it_is_loaded(wide: Path, monk
     with pytest.raises(InvalidInputError, match=r"memory_gb: 0.1 is too little: 0.08 GB of weights and a request take 0.\d\d"):
         open_engine(EngineSpec(str(wide), config={"memory_gb": 0.1}))
     assert fit(EngineConfig(), read_sizes(wide)) == EngineConfig()
+
+
+@pytest.mark.parametrize("sizes", [QWEN_7B, QWEN_05B], ids=["7B", "0.5B"])
+def test_from_the_least_budget_on_a_request_of_2048_tokens_fits(sizes: ModelSizes) -> None:
+    """Its pages, the null page, and the copy of the prompt's last page that its answer begins with."""
+    least: float | None = None
+    num_pages = 2048 // 16 + 2
+    for step in range(3000):
+        try:
+            plan = fit(EngineConfig(memory_gb=(budget := fixed_bytes(sizes) / 2**30 + step / 1024)), sizes)
+        except InvalidInputError:
+            assert least is None, "more memory is never too little"
+            continue
+        least = least or budget
+        assert plan.kv_memory_mb * MB // (16 * token_bytes(sizes)) >= num_pages, f"{budget - least:.3f} GB above the least"
+    assert least is not None and least - fixed_bytes(sizes) / 2**30 < 0.5
 
 
 @given(st.floats(17, 400), st.integers(1, 4096), st.integers(1, 100_000))
