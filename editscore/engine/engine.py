@@ -48,6 +48,7 @@ class Engine:
         self._ready: list[Delivery] = []
         self._next_id = 0
         self._is_torn = False
+        self._identity = engine_identity(model, self.config.mode)  # while it sleeps its weights are elsewhere, but it is the same
         self._attention = attention_numerics(model)  # once: it makes a little store to ask with, and `stats` is read some times a second
 
     # Requests.
@@ -141,7 +142,7 @@ class Engine:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
-        return engine_identity(self.model, self.config.mode)
+        return dict(self._identity)
 
     # Run.
 

@@ -67,9 +67,10 @@ class Runner:
 
     def sleep(self) -> None:
         """Keeps no memory but the weights, and these on the host."""
+        self.is_asleep = True  # first: an interrupt at any line leaves an engine that `wake` makes whole
         self.images.forget()
         del self.store, self.tables
-        self._buffer, self._graphs, self.is_asleep = None, None, True
+        self._buffer, self._graphs = None, None
         if self._device.type == "cuda":
             self.model.network.to("cpu")
             torch.cuda.empty_cache()

@@ -76,7 +76,9 @@ def test_graphs_change_no_bit(model: VisionLanguageModel, requests: list[Request
     assert engine.generate(requests) == together
     assert engine.stats.graphs == "yes" and engine.stats.num_replayed_steps > 0
     assert run(model, requests, cuda_graphs=False) == together
+    identity = engine.identity()
     engine.sleep()
+    assert engine.identity() == identity, "it is the same engine while its weights are on the host"
     engine.wake()
     assert engine.generate(requests[:8]) == together[:16]
 

@@ -71,6 +71,4 @@ def test_norm(width: int, architecture: int) -> None:
     types = {f"{name}_ptr": "*bf16" for name in ("x", "weight", "out")} | {"epsilon": "fp32"}
     padded = 1 << (width - 1).bit_length()
     options = {"num_warps": rms_norm.warps_of(width)}
-    assert_it_fits(
-        compile_kernel(rms_norm._rms_norm_fwd_kernel, types, {"WIDTH": padded}, architecture, **options), architecture
-    )
+    assert_it_fits(compile_kernel(rms_norm._rms_norm_fwd_kernel, types, {"WIDTH": padded}, architecture, **options), architecture)
