@@ -48,7 +48,7 @@ class Engine:
         self._ready: list[Delivery] = []
         self._next_id = 0
         self._is_torn = False
-        self._identity = engine_identity(model, self.config.mode)  # while it sleeps its weights are elsewhere, but it is the same
+        self._identity: dict[str, str] = {}  # once asked
         self._attention = attention_numerics(model)  # once: it makes a little store to ask with, and `stats` is read some times a second
 
     # Requests.
@@ -119,6 +119,7 @@ class Engine:
         if self._jobs:
             raise RuntimeError(f"{len(self._jobs)} requests are not finished")
         if not self._runner.is_asleep:
+            self.identity()  # before its weights are elsewhere
             with self._whole():
                 self._runner.sleep()
 
@@ -142,6 +143,7 @@ class Engine:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 hashes (hex) of all that decides an answer besides the request: model, adapter, preprocessing, numerics."""
+        self._identity = self._identity or engine_identity(self.model, self.config.mode)
         return dict(self._identity)
 
     # Run.
