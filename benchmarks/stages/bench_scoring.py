@@ -1,7 +1,7 @@
 """How fast is scoring, beside the libraries that one would use otherwise? On the same machine, weights, prompts, dtype and tokens.
 
     python -m benchmarks.stages.bench_scoring nano  [--edits 200] [--model nano] [--threads 1 --threads 2] ...
-    python -m benchmarks.stages.bench_scoring job_s [--peers openvino,vllm,hf_batched,hf_sequential | none] [--rounds 3] [--no-extras]
+    python -m benchmarks.stages.bench_scoring job_s [--peers openvino,vllm,llamacpp,... | none] [--rounds 3] [--no-extras]
     python -m benchmarks.stages.bench_scoring job_m ...
 
 `nano` (also without a word) is the embedded judge against transformers (benchmarks.stages.nano_scoring). `job_s` and `job_m` are random
@@ -10,8 +10,9 @@ Qwen2.5-VL checkpoints in bf16 (benchmarks.stages.job_folder): 4 sources x 6 edi
 environments of their own (benchmarks.stages.job_peers); `roof` is the time of the matrix products at the rate measured in the same
 run. Loading and one warm-up prompt are not timed, everything from pictures to tokens is. Rounds are interleaved with the peers that are
 fast enough. `time` is the median, `best_time` the least, `cpu_time` the processor time of the same runs: on a machine that others use
-too, threads wait for each other and `time` says more about the neighbours. `--extras`: fast mode (as a
-peer; what exact mode costs is `exact_over_fast`), K = 1, and the judge's grammar.
+too, threads wait for each other and `time` says more about the neighbours. `--extras`: fast mode (as a peer; what exact mode costs is
+`exact_over_fast`), K = 1, and the judge's grammar. A peer that draws one pass (llamacpp) turns them on and stands beside our K = 1, in
+`time_of_one_pass` and its like.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def run_job(job: Job, peers: str, rounds: int, threads: int, extras: bool, save:
     names = list(PEERS) if peers == "all" else [] if peers == "none" else peers.split(",")
     if unknown := set(names) - set(PEERS):
         raise SystemExit(f"no peer is named {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    extras |= any(PEERS[name].passes for name in names)
     folder = prepare(job)
     ours: dict[str, list[Run]] = defaultdict(list)
     others: dict[str, list[PeerRun]] = defaultdict(list)
@@ -120,6 +122,7 @@ def report(bench: Bench, case: str, ours: dict[str, list[Run]], others: dict[str
         return {"time": statistics.median(clock), "best_time": min(clock), "cpu_time": statistics.median(cpu)}
 
     peers = {name: times(runs) for name, runs in others.items()}
+    single_pass = {name: peers.pop(name) for name in others if PEERS[name].passes}
     if ours["fast"]:
         peers["fast"] = times(ours["fast"])
     peers["roof"] = {"time": limits[0], "best_time": limits[0], "cpu_time": limits[1]}
@@ -135,6 +138,9 @@ def report(bench: Bench, case: str, ours: dict[str, list[Run]], others: dict[str
     if ours["one_pass"]:
         single = statistics.median(run.seconds for run in ours["one_pass"])
         bench.add(case, "editscore", "time_of_one_pass", single, "s")
+        for metric, value in times(ours["one_pass"]).items():
+            for name, values in single_pass.items():
+                bench.compare(case, "editscore", f"{metric}_of_one_pass", value, "s", peer=name, peer_value=values[metric])
         bench.add(case, "editscore", "cost_of_passes", seconds / single, "x")
         bench.add(case, "editscore", "time_with_grammar", statistics.median(run.seconds for run in ours["grammar"]), "s")
         tokens = statistics.mean(len(c.tokens) for c in ours["grammar"][0].completions)

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.harness import ROOT
 from benchmarks.stages.job_folder import CACHE, read_job
@@ -24,12 +24,16 @@ MIN_AGREEMENT = 0.75
 
 @dataclass(frozen=True)
 class Peer:
-    """How a peer is called. `limit` prompts of a job are run (0 is all), `rounds` times at most; then it is scaled to all prompts."""
+    """How a peer is called. `limit` prompts of a job are run (0 is all), `max_rounds` times at most; then it is scaled to all prompts.
+
+    `passes` is for a peer that draws another number of answers to a prompt than the job asks for; its time stands beside ours of as many.
+    """
 
     script: str
     arguments: tuple[str, ...] = ()
     limit: Mapping[str, int] | None = None
     max_rounds: int = 1
+    passes: Literal[1] | None = None
 
     def limit_for(self, job: str) -> int:
         """Prompts that it runs of a job, 0 for all."""
@@ -39,6 +43,7 @@ class Peer:
 PEERS = {
     "openvino": Peer("openvino", max_rounds=9),
     "vllm": Peer("vllm"),
+    "llamacpp": Peer("llamacpp", passes=1),
     "hf_batched": Peer("hf", ("--mode", "batched"), limit={"job_s": 24}),
     "hf_sequential": Peer("hf", ("--mode", "sequential"), limit={"job_s": 4, "job_m": 2}),
 }
@@ -58,6 +63,7 @@ class PeerRun:
 def run_peer(name: str, folder: Path, threads: int, greedy: Mapping[str, str]) -> PeerRun:
     """Sets the peer up if need be and runs it; SystemExit if it did not do the same work as we."""
     peer, job = PEERS[name], read_job(folder)
+    job["passes"] = peer.passes or job["passes"]
     limit = peer.limit_for(job["name"])
     envs = CACHE / "envs"
     envs.mkdir(parents=True, exist_ok=True)

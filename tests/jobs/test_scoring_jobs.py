@@ -7,7 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -132,6 +132,25 @@ def test_a_peer_that_did_other_work_is_refused(folder: Path, changes: dict[str, 
         job_peers.check("peer", report, job_folder.read_job(folder), 4, greedy)
 
 
+@pytest.mark.parametrize(("passes", "problem"), [(1, None), (None, "generated")])
+def test_a_peer_of_one_pass_owes_one_answer_a_prompt(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Literal[1] | None, problem: str | None
+) -> None:
+    """A runner that gives half of the job's answers."""
+    line = said(folder, num_tokens=[NUM_TOKENS] * 4) | {"seconds": 3.0, "cpu_seconds": 6.0, "settings": {}, "versions": {}}
+    (tmp_path / "single.sh").write_text(f"#!/bin/sh\necho {sys.executable}\n", "utf-8")
+    (tmp_path / "single.sh").chmod(0o755)
+    (tmp_path / "single_run.py").write_text(f"print({json.dumps(line)!r})", "utf-8")
+    monkeypatch.setattr(job_peers, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(job_peers, "CACHE", tmp_path)
+    monkeypatch.setitem(job_peers.PEERS, "single", job_peers.Peer("single", passes=passes))
+    if problem is None:
+        assert job_peers.run_peer("single", folder, 1, line["greedy"]).seconds == 3.0
+        return
+    with pytest.raises(SystemExit, match=problem):
+        job_peers.run_peer("single", folder, 1, line["greedy"])
+
+
 def test_distinct_prefixes() -> None:
     assert job_roof.count_distinct(["abc", "abd", "xbc", "ab"]) == 7
 
@@ -159,6 +178,7 @@ def test_rows_and_targets(tmp_path: Path) -> None:
     run = Run(20.0, 40.0, {"decode": 15.0, "rest": 5.0}, [])
     single = Run(10.0, 20.0, {}, [])
     others = {"openvino": [PeerRun(x, 60.0, 48, {}, {}) for x in (22.0, 30.0, 26.0)], "hf_batched": [PeerRun(100.0, 200.0, 24, {}, {})]}
+    others["llamacpp"] = [PeerRun(35.0, 50.0, 48, {}, {})]
     grammar = [Run(12.0, 24.0, {}, [Completion(0, "", FinishReason.STOP, tokens=(1, 2))])]
     ours = {"time": [run], "fast": [Run(x, 38.0, {}, []) for x in (16.0, 25.0, 19.0)], "one_pass": [single], "grammar": grammar}
     bench_scoring.report(bench, "job_s bf16 K=4 2 threads", ours, others, (15.0, 36.0))
@@ -173,6 +193,8 @@ def test_rows_and_targets(tmp_path: Path) -> None:
     fast = {row["metric"]: float(row["peer_value"]) for row in bench.rows if row["peer"] == "fast"}
     assert fast == {"time": 19.0, "best_time": 16.0, "cpu_time": 38.0}
     assert values["job M, Hugging Face batched"] is None
+    single_pass = {row["metric"]: row["ratio"] for row in bench.rows if row["peer"] == "llamacpp"}  # against our 10 s, not our 20
+    assert single_pass == {"time_of_one_pass": "3.5", "best_time_of_one_pass": "3.5", "cpu_time_of_one_pass": "2.5"}
     verdicts = {target.title: job_targets.verdict(target, values[target.title]) for target in job_targets.TARGETS}
     assert verdicts["job S, openvino-genai, primed"] == "must"
     assert verdicts["job S, Hugging Face batched"] == "missed"
