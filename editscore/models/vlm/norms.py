@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 class RmsNorm(nn.Module):
-    """A RMS norm of transformers through `rms_norm`, with the same parameters."""
+    """A RMS norm of transformers through `rms_norm`, with the same parameters under the same names."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
-        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+        self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., W], normed."""
-        return rms_norm(x, self.weight, self.epsilon)
+        return rms_norm(x, self.weight, self.variance_epsilon)
 
 
 def replace_norms(network: nn.Module) -> int:
