@@ -6,16 +6,14 @@ Cases: rows x width of a language model's norm (192 samples decoding, a prefill 
 16, which shows what a call costs. `torch`: float32, squares, mean, rsqrt, two products. `roof`: one copy of as many bytes as x has.
 """
 
-import argparse
-
 import torch
-from editscore_kernels import build_info, explain, rms_norm
+from editscore_kernels import rms_norm
 from torch import Tensor
 
-from benchmarks.harness import Bench, roof_subjects, time_interleaved
+from benchmarks.harness import Bench
+from benchmarks.ops.cpu_op import DTYPES, compare, main
 
 CASES = {"decode 192x896": (192, 896), "prefill 2048x896": (2048, 896), "heads 3072x128": (3072, 128), "call 1x16": (1, 16)}
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Against float64, in units of the result: two roundings of bfloat16, and for float32 the sum's last bits too.
 TOLERANCE = {"bf16": 2.0**-7, "fp32": 1e-6}
 EPSILON = 1e-6
@@ -39,35 +37,14 @@ def run_case(bench: Bench, case: str, dtype: str, backend: str, rounds: int) -> 
     rows, width = CASES[case]
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(*shape, generator=generator).to(DTYPES[dtype]) for shape in ((rows, width), (width,)))
-    label = f"{case} {dtype} {torch.get_num_threads()} threads"
+    label = f"{case} {dtype}"
     check(rms_norm(x, weight, EPSILON, backend=backend), x, weight, label, TOLERANCE[dtype])  # type: ignore[arg-type]
     subjects = {
         backend: lambda: rms_norm(x, weight, EPSILON, backend=backend),  # type: ignore[arg-type]
         "torch": lambda: composed(x, weight),
-        "roof": roof_subjects(x.numel() * x.element_size(), "cpu")["roof_copy"],
     }
-    best = {name: timing.min_s * 1e6 for name, timing in time_interleaved(subjects, rounds=rounds, warmup=2).items()}
-    for peer in ("torch", "roof"):
-        bench.compare(label, backend, "time", best[backend], "us", peer=peer, peer_value=best[peer])
-
-
-def main() -> None:
-    """Times the cases and appends to benchmarks/results/rms_norm.csv."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--no-save", action="store_true", help="print the rows only")
-    options = parser.parse_args()
-    backend = next(name for name, answer in explain("rms_norm") if answer == "yes" and name in ("cpu", "reference"))
-    bench = Bench("rms_norm", config=vars(options) | {"backend": backend} | build_info())
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        for case in CASES:
-            for dtype in DTYPES:
-                run_case(bench, case, dtype, backend, options.rounds)
-    if not options.no_save:
-        print(bench.save())
+    compare(bench, label, backend, subjects, x.numel() * x.element_size(), rounds)
 
 
 if __name__ == "__main__":
-    main()
+    main("rms_norm", __doc__, CASES, run_case)

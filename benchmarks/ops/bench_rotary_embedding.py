@@ -7,13 +7,12 @@ model's), and one token, which shows what a call costs. `torch`: the reference, 
 many bytes as q and k have.
 """
 
-import argparse
-
 import torch
-from editscore_kernels import build_info, explain, rotary_embedding
+from editscore_kernels import rotary_embedding
 from editscore_kernels.reference.rotary_embedding import rotary_embedding as composed
 
-from benchmarks.harness import Bench, roof_subjects, time_interleaved
+from benchmarks.harness import Bench
+from benchmarks.ops.cpu_op import DTYPES, compare, main
 
 CASES = {
     "decode 192 14/2x64": (192, 14, 2, 64),
@@ -21,7 +20,6 @@ CASES = {
     "decode 192 16/2x128": (192, 16, 2, 128),
     "call 1 1/1x16": (1, 1, 1, 16),
 }
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def run_case(bench: Bench, case: str, dtype: str, backend: str, rounds: int) -> None:
@@ -31,37 +29,16 @@ def run_case(bench: Bench, case: str, dtype: str, backend: str, rounds: int) -> 
     q, k = (torch.randn(tokens, count, width, generator=generator).to(DTYPES[dtype]) for count in (heads, kv_heads))
     angles = 7 * torch.randn(tokens, width, generator=generator)
     cos, sin = angles.cos().to(q.dtype), angles.sin().to(q.dtype)
-    label = f"{case} {dtype} {torch.get_num_threads()} threads"
+    label = f"{case} {dtype}"
     results = rotary_embedding(q, k, cos, sin, backend=backend), composed(q, k, cos, sin)  # type: ignore[arg-type]
     if not all(map(torch.equal, *results)):
         raise AssertionError(f"{label}: not the reference's bits")
     subjects = {
         backend: lambda: rotary_embedding(q, k, cos, sin, backend=backend),  # type: ignore[arg-type]
         "torch": lambda: composed(q, k, cos, sin),
-        "roof": roof_subjects((q.numel() + k.numel()) * q.element_size(), "cpu")["roof_copy"],
     }
-    best = {name: timing.min_s * 1e6 for name, timing in time_interleaved(subjects, rounds=rounds, warmup=2).items()}
-    for peer in ("torch", "roof"):
-        bench.compare(label, backend, "time", best[backend], "us", peer=peer, peer_value=best[peer])
-
-
-def main() -> None:
-    """Times the cases and appends to benchmarks/results/rotary_embedding.csv."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--no-save", action="store_true", help="print the rows only")
-    options = parser.parse_args()
-    backend = next(name for name, answer in explain("rotary_embedding") if answer == "yes")
-    bench = Bench("rotary_embedding", config=vars(options) | {"backend": backend} | build_info())
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        for case in CASES:
-            for dtype in DTYPES:
-                run_case(bench, case, dtype, backend, options.rounds)
-    if not options.no_save:
-        print(bench.save())
+    compare(bench, label, backend, subjects, (q.numel() + k.numel()) * q.element_size(), rounds)
 
 
 if __name__ == "__main__":
-    main()
+    main("rotary_embedding", __doc__, CASES, run_case)

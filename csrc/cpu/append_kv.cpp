@@ -52,8 +52,7 @@ void append_kv_cpu(const AppendKvParams& p, int num_threads) {
                                         std::to_string(p.num_pages) + " pages");
         }
     }
-    const int64_t useful = 1 + p.num_tokens * p.num_kv_heads * p.head_dim / kElementsPerThread;
-    const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
+    const int threads = useful_threads(p.num_tokens * p.num_kv_heads * p.head_dim, kElementsPerThread, num_threads);
     if (p.element_bytes == 2) {
         append<uint16_t, 2>(p, threads);
     } else if (p.element_bytes == 4) {

@@ -10,6 +10,7 @@
 #include "editscore/gated_activation_formulas.h"
 #include "numbers.h"
 #include "parallel.h"
+#include "targets.h"
 
 namespace editscore {
 namespace {
@@ -96,28 +97,14 @@ ActivateRow with_kind(const GatedActivationParams& p, F f) {
     }                                                                                                     \
     static_assert(true)
 
-EDITSCORE_ACTIVATION_ROWS(portable, );
-#if defined(__x86_64__)
-EDITSCORE_ACTIVATION_ROWS(avx2, EDITSCORE_AVX2);
-EDITSCORE_ACTIVATION_ROWS(avx512, EDITSCORE_AVX512);
-#endif
-
-ActivateRow choose_row(const GatedActivationParams& p, InstructionSet set) {
-#if defined(__x86_64__)
-    if (set == InstructionSet::kAvx512 || set == InstructionSet::kAvx512Bf16) return choose_avx512(p);
-    if (set == InstructionSet::kAvx2) return choose_avx2(p);
-#endif
-    (void)set;
-    return choose_portable(p);
-}
+EDITSCORE_FOR_EACH_SET(EDITSCORE_ACTIVATION_ROWS);
 
 }  // namespace
 
 void gated_activation_cpu(const GatedActivationParams& p, int num_threads, InstructionSet set) {
-    const int64_t useful = 1 + p.num_rows * p.width / kElementsPerThread;
-    const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
+    const int threads = useful_threads(p.num_rows * p.width, kElementsPerThread, num_threads);
     const int64_t bytes = bytes_of(p.type);
-    const ActivateRow activate = choose_row(p, set);
+    const ActivateRow activate = EDITSCORE_OF_SET(set, choose)(p);
     for_rows(p.num_rows, threads, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             const char* up = p.up ? static_cast<const char*>(p.up) + row * p.up_row_stride * bytes : nullptr;

@@ -1,6 +1,5 @@
 // Elements of each type as kernels that compute in float32 read, round and write them, in plain C++ that compilers turn
-// into vectors; and the instruction sets that such loops are compiled for. No standard templates: see
-// sample_tokens_loops.cpp.
+// into vectors. No standard templates: see sample_tokens_loops.cpp.
 #pragma once
 
 #include <stdexcept>
@@ -8,14 +7,6 @@
 
 #include "editscore/element_type.h"
 #include "half_floats.h"
-
-#if defined(__clang__)
-#define EDITSCORE_WIDE ""  // clang takes the width from elsewhere, and drops a target attribute that names it
-#else
-#define EDITSCORE_WIDE ",prefer-vector-width=512"
-#endif
-#define EDITSCORE_AVX2 __attribute__((target("avx2")))
-#define EDITSCORE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE)))
 
 namespace editscore {
 

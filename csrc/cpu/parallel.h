@@ -15,6 +15,11 @@ namespace editscore {
 // not throw, and must do everything even if it is called once only: a runtime may have fewer threads to give.
 void run_on_threads(int num_threads, void (*work)(void*), void* data);
 
+// At most `num_threads`, and no more than have `elements_per_thread` each to do.
+inline int useful_threads(int64_t num_elements, int64_t elements_per_thread, int num_threads) {
+    return static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), 1 + num_elements / elements_per_thread));
+}
+
 // Calls work(begin, end) for disjoint ranges of at most `max_grain` that cover [0, count), on at most `num_threads`
 // threads. The first exception is thrown again here, after every thread has ended.
 template <class Work>

@@ -7,6 +7,7 @@
 
 #include "numbers.h"
 #include "parallel.h"
+#include "targets.h"
 
 namespace editscore {
 namespace {
@@ -65,28 +66,14 @@ using NormRow = void (*)(const void* x, const void* weight, void* out, int64_t w
     }                                                                                                    \
     static_assert(true)
 
-EDITSCORE_NORM_ROWS(portable, );
-#if defined(__x86_64__)
-EDITSCORE_NORM_ROWS(avx2, EDITSCORE_AVX2);
-EDITSCORE_NORM_ROWS(avx512, EDITSCORE_AVX512);
-#endif
-
-NormRow choose_row(ElementType type, InstructionSet set) {
-#if defined(__x86_64__)
-    if (set == InstructionSet::kAvx512 || set == InstructionSet::kAvx512Bf16) return choose_avx512(type);
-    if (set == InstructionSet::kAvx2) return choose_avx2(type);
-#endif
-    (void)set;
-    return choose_portable(type);
-}
+EDITSCORE_FOR_EACH_SET(EDITSCORE_NORM_ROWS);
 
 }  // namespace
 
 void rms_norm_cpu(const RmsNormParams& p, int num_threads, InstructionSet set) {
-    const int64_t useful = 1 + p.num_rows * p.width / kElementsPerThread;
-    const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
+    const int threads = useful_threads(p.num_rows * p.width, kElementsPerThread, num_threads);
     const int64_t bytes = bytes_of(p.type);
-    const NormRow norm = choose_row(p.type, set);
+    const NormRow norm = EDITSCORE_OF_SET(set, choose)(p.type);
     for_rows(p.num_rows, threads, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             norm(static_cast<const char*>(p.x) + row * p.x_row_stride * bytes, p.weight,

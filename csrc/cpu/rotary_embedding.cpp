@@ -7,6 +7,7 @@
 
 #include "numbers.h"
 #include "parallel.h"
+#include "targets.h"
 
 namespace editscore {
 namespace {
@@ -82,27 +83,14 @@ using RotateToken = void (*)(const RotaryEmbeddingParams& p, int64_t token);
     }                                                                                                   \
     static_assert(true)
 
-EDITSCORE_ROTATE_TOKEN(portable, );
-#if defined(__x86_64__)
-EDITSCORE_ROTATE_TOKEN(avx2, EDITSCORE_AVX2);
-EDITSCORE_ROTATE_TOKEN(avx512, EDITSCORE_AVX512);
-#endif
-
-RotateToken choose_token(ElementType type, InstructionSet set) {
-#if defined(__x86_64__)
-    if (set == InstructionSet::kAvx512 || set == InstructionSet::kAvx512Bf16) return choose_avx512(type);
-    if (set == InstructionSet::kAvx2) return choose_avx2(type);
-#endif
-    (void)set;
-    return choose_portable(type);
-}
+EDITSCORE_FOR_EACH_SET(EDITSCORE_ROTATE_TOKEN);
 
 }  // namespace
 
 void rotary_embedding_cpu(const RotaryEmbeddingParams& p, int num_threads, InstructionSet set) {
-    const int64_t useful = 1 + p.num_tokens * (p.q.num_heads + p.k.num_heads) * p.head_dim / kElementsPerThread;
-    const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
-    const RotateToken rotate = choose_token(p.type, set);
+    const int threads =
+        useful_threads(p.num_tokens * (p.q.num_heads + p.k.num_heads) * p.head_dim, kElementsPerThread, num_threads);
+    const RotateToken rotate = EDITSCORE_OF_SET(set, choose)(p.type);
     for_rows(p.num_tokens, threads, [&](int64_t begin, int64_t end) {
         for (int64_t token = begin; token < end; ++token) rotate(p, token);
     });

@@ -263,8 +263,7 @@ Draw Sampler::draw_top(const Row& row, int64_t top_k, double top_p, uint64_t bit
 }  // namespace
 
 void sample_tokens_cpu(const SampleTokensParams& params, int num_threads, InstructionSet set) {
-    const int64_t useful = 1 + params.num_rows * params.vocabulary / kElementsPerThread;
-    const int threads = static_cast<int>(std::min<int64_t>(std::max(num_threads, 1), useful));
+    const int threads = useful_threads(params.num_rows * params.vocabulary, kElementsPerThread, num_threads);
     for_rows(params.num_rows, threads, [&](int64_t begin, int64_t end) { Sampler(params, set).run(begin, end); });
 }
 

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include "targets.h"
+
 namespace editscore {
 namespace {
 
@@ -148,25 +150,12 @@ EDITSCORE_INLINE void apply_mask_body(const float* x, int64_t count, const int32
 
 EDITSCORE_SAMPLE_LOOPS(portable, , sum_weights_body);
 #if defined(__x86_64__)
-#if defined(__clang__)
-#define EDITSCORE_WIDE ""  // clang takes the width from elsewhere, and drops a target attribute that names it
-#else
-#define EDITSCORE_WIDE ",prefer-vector-width=512"
-#endif
-EDITSCORE_SAMPLE_LOOPS(avx2, __attribute__((target("avx2"))), sum_weights_body);
-EDITSCORE_SAMPLE_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" EDITSCORE_WIDE))),
-                       sum_weights_by_conversion_body);
+EDITSCORE_SAMPLE_LOOPS(avx2, EDITSCORE_AVX2, sum_weights_body);
+EDITSCORE_SAMPLE_LOOPS(avx512, EDITSCORE_AVX512, sum_weights_by_conversion_body);
 #endif
 
 }  // namespace
 
-const SampleLoops& sample_loops(InstructionSet set) {
-#if defined(__x86_64__)
-    if (set == InstructionSet::kAvx512 || set == InstructionSet::kAvx512Bf16) return k_avx512;
-    if (set == InstructionSet::kAvx2) return k_avx2;
-#endif
-    (void)set;
-    return k_portable;
-}
+const SampleLoops& sample_loops(InstructionSet set) { return EDITSCORE_OF_SET(set, k); }
 
 }  // namespace editscore

@@ -85,9 +85,10 @@ def score(
     if prompts is not None:
         _check_prompts(prompts)
     spread = None if devices is None else tuple(each.strip() for each in devices.split(","))
-    options = ScorerOptions(
-        _choose_model(model, adapter), adapter, judge, prompts, device, spread, dtype, memory_gb, seed=seed, use_cache=cache
-    )
+    from editscore.scoring.loading import choose_model  # which imports torch only to look into an adapter
+
+    model = choose_model(model, adapter)
+    options = ScorerOptions(model, adapter, judge, prompts, device, spread, dtype, memory_gb, seed=seed, use_cache=cache)
     one, many = (source, edited, instruction), (input, output)
     if any(value is not None for value in one) and any(value is not None for value in many):
         raise InvalidInputError("usage", "give either --source, --edited and --instruction, or --input and --output")
@@ -98,14 +99,6 @@ def score(
         return score_manifest(replace(batch, profile=profile, shows_progress=progress), open_scorer=open_scorer)
     single = _single(source, edited, instruction, report, passes, options, json)
     return score_one(replace(single, profile=profile), open_scorer=open_scorer)
-
-
-def _choose_model(model: str | None, adapter: str | None) -> str:
-    if model is None and adapter is None:
-        return ScorerOptions().model  # torch need not be loaded for that
-    from editscore.scoring.loading import choose_model
-
-    return choose_model(model, adapter)
 
 
 def _check_judge(judge: str) -> None:

@@ -114,33 +114,23 @@ def _make_judge(
 
 def read_settings(model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None) -> dict[str, Any]:
     """The checkpoint's editscore.json, keys of the adapter's own file over it; empty where there is none."""
-    from editscore.models.vlm import resolve_adapter
+    from editscore.models.vlm import find_folders
 
-    folders = _model_folders(model)
-    if adapter is not None:
-        folders.append(resolve_adapter(os.fspath(adapter)))
+    base, tuned = find_folders(os.fspath(model), None if adapter is None else os.fspath(adapter))
     settings: dict[str, Any] = {}
-    for place, folder in enumerate(folders):
+    for folder in (base, tuned) if tuned is not None else (base,):
         own = _read_json(folder / SETTINGS_FILE)
-        if place and "pixels" in own:
+        if folder is tuned and "pixels" in own:
             raise InvalidInputError("pixels", f"{folder / SETTINGS_FILE}: only the base model's file sets the preprocessing")
         settings.update(own)
     return settings
 
 
-def _model_folders(model: str | os.PathLike[str]) -> list[Path]:
-    """The base model's folder, then, where `model` is the folder of an adapter alone, that folder."""
-    from editscore.models.vlm import base_of, resolve
-
-    folder = resolve(os.fspath(model))
-    if (folder / "config.json").exists() or not (folder / "adapter_config.json").exists():
-        return [folder]
-    return [resolve(base_of(folder)), folder]
-
-
 def _family(model: str | os.PathLike[str]) -> str:
     """What the base model's config.json calls its kind; empty where it says nothing."""
-    return str(_read_json(_model_folders(model)[0] / "config.json").get("model_type", ""))
+    from editscore.models.vlm import find_folders
+
+    return str(_read_json(find_folders(os.fspath(model), None)[0] / "config.json").get("model_type", ""))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

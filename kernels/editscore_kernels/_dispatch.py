@@ -94,6 +94,11 @@ def choose(table: OpTable, backend: str, *args: Any) -> Candidate:
     raise BackendError(f"{table.op} cannot run on backend {'; '.join(reasons) or repr(wanted)}")
 
 
+def rows_why_not(x: Any, *rest: Any) -> str | None:
+    """Why a reference in torch's own functions does not stand in for an op whose rows must not know each other; `x` is its first tensor."""
+    return None if x.device.type == "cpu" else f"x is on {x.device}, where torch's own rows depend on their number"
+
+
 def op_table(op: str) -> OpTable:
     """The table of an op named in `OPS`."""
     if op not in OPS:

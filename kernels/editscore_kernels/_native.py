@@ -22,6 +22,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
 _C, _LOAD_ERROR = _load()
 REBUILD = "build it with `pip install -e .`"
 LOGIT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::LogitType
+ELEMENT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::ElementType
 REAL = torch.float32
 
 _instruction_set: ContextVar[str | None] = ContextVar("editscore_instruction_set", default=None)

@@ -8,14 +8,13 @@ from torch import Tensor
 from editscore_kernels import _native
 
 KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}  # editscore::ActivationKind
-TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::ElementType
 
 
 def why_not(x: Tensor, up: Tensor | None, kind: str) -> str | None:
     """What the C++ activation cannot do."""
     if x.device.type != "cpu":
         return f"x is on {x.device}"
-    if x.dtype not in TYPES:
+    if x.dtype not in _native.ELEMENT_TYPES:
         return f"x of {x.dtype}: the reference only"
     return None
 
@@ -30,7 +29,7 @@ class BoundActivation:
     def __call__(self, x: Tensor, up: Tensor | None, in_place: bool = False) -> Tensor:
         """act(x) * up for x, up [N, W] on the CPU; result as the op's, over x where `in_place` allows it and x is contiguous."""
         dtype, shape = x.dtype, x.shape
-        if len(shape) != 2 or dtype not in TYPES or not x.is_cpu:
+        if len(shape) != 2 or dtype not in _native.ELEMENT_TYPES or not x.is_cpu:
             raise ValueError(f"x: expected [N, W] of float32, bfloat16 or float16 on the CPU, got {list(shape)} of {dtype} on {x.device}")
         num_rows, width = shape
         x_stride, step = x.stride()
@@ -49,7 +48,7 @@ class BoundActivation:
         out = x if is_over_x else torch.empty_like(x, memory_format=torch.contiguous_format)
         self._call(
             self._kind,
-            TYPES[dtype],
+            _native.ELEMENT_TYPES[dtype],
             x.data_ptr(),
             up_address,
             out.data_ptr(),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from editscore_kernels import _native
-from editscore_kernels._native_activation import KINDS, TYPES
+from editscore_kernels._native_activation import KINDS
 from editscore_kernels._native_cuda import capability_why_not, unavailable
 
 MAX_WIDTH = 1 << 30
@@ -21,7 +21,7 @@ def why_not(x: Tensor, up: Tensor | None, kind: str) -> str | None:
     """What the CUDA activation cannot do."""
     if x.device.type != "cuda":
         return f"x is on {x.device}"
-    if x.dtype not in TYPES:
+    if x.dtype not in _native.ELEMENT_TYPES:
         return f"x of {x.dtype}: the reference only"
     if x.shape[1] > MAX_WIDTH:
         return f"rows of {x.shape[1]}: it takes up to {MAX_WIDTH} columns"
@@ -47,5 +47,5 @@ def call_activation(function: Any, x: Tensor, up: Tensor | None, kind: str, *ext
         up = up.contiguous()
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     gate = (0, 0) if up is None else (up.data_ptr(), up.stride(0))
-    function(KINDS[kind], TYPES[x.dtype], x.data_ptr(), gate[0], out.data_ptr(), *x.shape, x.stride(0), gate[1], *extra)
+    function(KINDS[kind], _native.ELEMENT_TYPES[x.dtype], x.data_ptr(), gate[0], out.data_ptr(), *x.shape, x.stride(0), gate[1], *extra)
     return out

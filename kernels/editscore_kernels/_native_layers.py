@@ -7,14 +7,12 @@ from torch import Tensor
 
 from editscore_kernels import _native
 
-TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # editscore::ElementType
-
 
 def why_not(x: Tensor, *rest: object) -> str | None:
     """What the C++ cannot do; x is the first argument, whose dtype and device the op has found in the others too."""
     if x.device.type != "cpu":
         return f"tensors are on {x.device}"
-    return None if x.dtype in TYPES else f"{x.dtype}: the reference only"
+    return None if x.dtype in _native.ELEMENT_TYPES else f"{x.dtype}: the reference only"
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -28,7 +26,7 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     x, weight = _dense(x), weight.contiguous()
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _native.module().rms_norm_cpu(
-        TYPES[x.dtype], x.data_ptr(), weight.data_ptr(), out.data_ptr(), num_rows, width, x.stride(0), epsilon,
+        _native.ELEMENT_TYPES[x.dtype], x.data_ptr(), weight.data_ptr(), out.data_ptr(), num_rows, width, x.stride(0), epsilon,
         torch.get_num_threads(), _native.set_number(),
     )  # fmt: skip
     return out
@@ -39,7 +37,7 @@ def rotary_embedding(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Te
     q, k, cos, sin = (_dense(x) for x in (q, k, cos, sin))
     q_out, k_out = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k))
     _native.module().rotary_embedding_cpu(
-        TYPES[q.dtype],
+        _native.ELEMENT_TYPES[q.dtype],
         q.data_ptr(), q_out.data_ptr(), q.shape[1], q.stride(0), q.stride(1),
         k.data_ptr(), k_out.data_ptr(), k.shape[1], k.stride(0), k.stride(1),
         cos.data_ptr(), sin.data_ptr(), *cos.shape, cos.stride(0), sin.stride(0),

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from editscore_kernels import _triton
-from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
+from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose, rows_why_not
 from editscore_kernels.reference.invariant_linear import invariant_linear as _reference
 
 __all__ = ["TABLE", "invariant_linear", "unavailable"]
@@ -58,13 +58,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             raise ValueError(f"{name}: {other.dtype} on {other.device}, x is {x.dtype} on {x.device}")
 
 
-def _reference_why_not(x: Tensor, *rest: Any) -> str | None:
-    return None if x.device.type == "cpu" else f"x is on {x.device}, where torch's own rows depend on their number"
-
-
-TABLE = OpTable(
-    "invariant_linear", (_triton.candidate("invariant_linear"), Candidate("reference", lambda: None, _reference_why_not, _reference))
-)
+TABLE = OpTable("invariant_linear", (_triton.candidate("invariant_linear"), Candidate("reference", lambda: None, rows_why_not, _reference)))
 
 
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:

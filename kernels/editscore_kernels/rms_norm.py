@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from editscore_kernels import _native, _native_layers, _triton
-from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose
+from editscore_kernels._dispatch import BackendChoice, Candidate, OpTable, check_backend, choose, rows_why_not
 from editscore_kernels.reference.rms_norm import rms_norm as _reference
 
 __all__ = ["TABLE", "rms_norm"]
@@ -49,16 +49,12 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, backend: BackendChoic
     return torch.ops.editscore.rms_norm.default(rows, weight.detach(), epsilon, backend).view(x.shape)  # type: ignore[no-any-return]
 
 
-def _reference_why_not(x: Tensor, *rest: Any) -> str | None:
-    return None if x.device.type == "cpu" else f"x is on {x.device}, where torch's own rows depend on their number"
-
-
 TABLE = OpTable(
     "rms_norm",
     (
         _triton.candidate("rms_norm"),
         Candidate("cpu", _native.unavailable, _native_layers.why_not, _native_layers.rms_norm),
-        Candidate("reference", lambda: None, _reference_why_not, _reference),
+        Candidate("reference", lambda: None, rows_why_not, _reference),
     ),
 )
 

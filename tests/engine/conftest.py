@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+import editscore.engine.engine as engine_module
+from editscore.engine.sampling import start_draw
 from editscore.models.vlm import VisionLanguageModel, load_model
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
@@ -49,3 +55,17 @@ def model(folder: Path) -> VisionLanguageModel:
 def qwen2_5(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
     """One family, for what does not depend on it."""
     return load_model(load_builder().write_checkpoint(tmp_path_factory.mktemp("models") / "one", "qwen2_5_vl"))
+
+
+@pytest.fixture
+def seen_logits(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[Tensor]]:
+    """The logits that every draw of an engine was from, by the number of the request; of one pass in their order."""
+    seen: dict[int, list[Tensor]] = defaultdict(list)
+
+    def recording(rows: Sequence[Any], logits: Tensor, *rest: Any) -> Any:
+        for row, values in zip(rows, logits, strict=True):
+            seen[row.job.id].append(values.clone())
+        return start_draw(rows, logits, *rest)
+
+    monkeypatch.setattr(engine_module, "start_draw", recording)
+    return seen

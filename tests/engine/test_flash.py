@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,11 +20,9 @@ from editscore_kernels.kv import KVStore
 from test_prefixes import candidate
 from torch import Tensor
 
-import editscore.engine.engine as engine_module
 from editscore.engine import Engine, EngineConfig, flash, runner
 from editscore.engine.batches import Stretch, chunks
 from editscore.engine.memory import fit
-from editscore.engine.sampling import start_draw
 from editscore.engine.sequences import Leaf
 from editscore.models.vlm import (
     VISION_FLASH,
@@ -83,20 +80,12 @@ def test_greedy_tokens_are_those_of_the_normal_path(
 
 
 def test_logits_are_those_of_transformers(
-    model: VisionLanguageModel, stand_in: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    model: VisionLanguageModel, stand_in: list[dict[str, Any]], seen_logits: dict[int, list[Tensor]]
 ) -> None:
-    seen: dict[int, list[Tensor]] = defaultdict(list)
-
-    def recording(rows: Sequence[Any], logits: Tensor, *rest: Any) -> Any:
-        for row, values in zip(rows, logits, strict=True):
-            seen[row.job.id].append(values.clone())
-        return start_draw(rows, logits, *rest)
-
-    monkeypatch.setattr(engine_module, "start_draw", recording)
     asked, peer = requests(), Peer(PeerSource.of(model))
     for i, completion in enumerate(Engine(model, FAST.model_copy(update=CHUNKED)).generate(asked)):
         expected = peer.logits(peer.inputs(asked[i].messages, asked[i].images), completion.tokens)
-        np.testing.assert_allclose(torch.stack(seen[i]).numpy(), expected.numpy(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(torch.stack(seen_logits[i]).numpy(), expected.numpy(), atol=1e-4, rtol=0)
     assert any(call["causal"] for call in stand_in)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,22 +41,14 @@ def test_greedy_tokens_are_those_of_generate(model: VisionLanguageModel, peer: P
         assert list(completion.tokens) == peer.greedy(peer.inputs(request.messages, request.images), NUM_TOKENS)
 
 
-def test_logits_are_those_of_forward(model: VisionLanguageModel, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_those_of_forward(model: VisionLanguageModel, peer: Peer, seen_logits: dict[int, list[Tensor]]) -> None:
     """Every position's logits of a batch with prompts of many lengths, against one whole forward per answer."""
-    seen: dict[int, list[Tensor]] = defaultdict(list)
-
-    def recording(rows: Sequence[Any], logits: Tensor, tokenizer: Any) -> PendingDraw:
-        for row, values in zip(rows, logits, strict=True):
-            seen[row.job.id].append(values.clone())
-        return start_draw(rows, logits, tokenizer)
-
-    monkeypatch.setattr(engine_module, "start_draw", recording)
     requests = greedy_requests()
     completions = Engine(model, EngineConfig(kv_memory_mb=16)).generate(requests)
     for i, (request, completion) in enumerate(zip(requests, completions, strict=True)):
         expected = peer.logits(peer.inputs(request.messages, request.images), completion.tokens)
-        assert len(seen[i]) == len(completion.tokens)
-        np.testing.assert_allclose(torch.stack(seen[i]).numpy(), expected.numpy(), atol=TOLERANCE, rtol=0)
+        assert len(seen_logits[i]) == len(completion.tokens)
+        np.testing.assert_allclose(torch.stack(seen_logits[i]).numpy(), expected.numpy(), atol=TOLERANCE, rtol=0)
         assert expected.std() > 0.1, "logits that are all alike would prove nothing"
 
 

@@ -1,5 +1,7 @@
 """The ops' tests run on one thread: shapes are tiny, and threads that wait for a busy neighbour made them minutes long."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -8,3 +10,11 @@ import torch
 def one_thread() -> None:
     """Tests of several threads set their own number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def threads_come_back() -> Iterator[None]:
+    """So that a test which sets another number leaves the others theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

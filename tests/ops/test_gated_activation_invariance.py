@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from activation_cases import DTYPES, KINDS, random_input, torch_act
@@ -15,13 +13,6 @@ from torch import Tensor
 THREADS = (1, 2, 3, 5, 7)
 BACKENDS = [name for name, answer in explain("gated_activation") if answer == "yes"]
 needs_cpu = pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled module is missing")
-
-
-@pytest.fixture(autouse=True)
-def _threads_come_back() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def bits(x: Tensor) -> Tensor:

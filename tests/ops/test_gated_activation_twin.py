@@ -10,8 +10,8 @@ import pytest
 import torch
 from activation_cases import DTYPES, KINDS, margin, random_input
 from editscore_kernels import explain, gated_activation
+from editscore_kernels._native import ELEMENT_TYPES
 from editscore_kernels._native_activation import KINDS as KIND_NUMBERS
-from editscore_kernels._native_activation import TYPES
 from editscore_kernels._native_cuda_activation import MAX_WIDTH, call_activation
 from editscore_kernels.gated_activation import TABLE
 from torch import Tensor
@@ -144,4 +144,4 @@ def test_tensors_of_the_cpu_are_told_why_not() -> None:
         call_activation(lambda *arguments: None, x, x[:0], "silu")
     assert MAX_WIDTH == 1 << 30
     assert set(KIND_NUMBERS) == set(KINDS)
-    assert set(TYPES) == set(DTYPES)
+    assert set(ELEMENT_TYPES) == set(DTYPES)

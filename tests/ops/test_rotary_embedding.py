@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,13 +17,6 @@ each_backend = pytest.mark.parametrize("backend", BACKENDS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_width = pytest.mark.parametrize("width", [2, 24, 32, 64, 80, 128])
 needs_cpu = pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled module is missing")
-
-
-@pytest.fixture(autouse=True)
-def _threads_come_back() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def inputs(tokens: int, width: int, dtype: torch.dtype, heads: tuple[int, int] = (6, 2)) -> Arguments:

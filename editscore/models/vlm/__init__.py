@@ -9,7 +9,7 @@ from editscore.models.vlm.chat import Prompt
 from editscore.models.vlm.errors import AdapterError, MissingWeightsError, UnknownModelError, UnsupportedModelError
 from editscore.models.vlm.flash import VISION_FLASH, Bounds, flash_attention, flash_attention_why_not
 from editscore.models.vlm.images import PixelRule, PreparedImage
-from editscore.models.vlm.load import load_model, read_sizes
+from editscore.models.vlm.load import find_folders, load_model, read_sizes
 from editscore.models.vlm.model import ImageFeatures, VisionLanguageModel
 from editscore.models.vlm.modes import Mode, in_mode
 from editscore.models.vlm.ranks import Ranks, RanksError
@@ -37,6 +37,7 @@ __all__ = [
     "UnsupportedModelError",
     "VisionLanguageModel",
     "base_of",
+    "find_folders",
     "flash_attention",
     "flash_attention_why_not",
     "in_mode",

@@ -59,7 +59,7 @@ def load_model(
     unless its editscore.json sets pixels. Raises `UnknownModelError`, `MissingWeightsError`, `UnsupportedModelError` or
     `AdapterError`, all of them `InvalidInputError`.
     """
-    folder, adapter_folder = _find(path_or_id, adapter)
+    folder, adapter_folder = find_folders(path_or_id, adapter)
     host = torch.device(device if ranks is None else "cpu")
     network, config = _load_network(folder, host, _choose_dtype(dtype, torch.device(device)))
     if ranks is not None:
@@ -91,14 +91,17 @@ def read_sizes(
     """The sizes of what `load_model` would load with the same arguments; nothing is loaded."""
     from transformers import AutoConfig
 
-    folder, _ = _find(path_or_id, adapter)
+    folder, _ = find_folders(path_or_id, adapter)
     _family_of(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return sizes_of(config, count_weights(folder), _choose_dtype(dtype, torch.device(device)).itemsize)
 
 
-def _find(path_or_id: str | Path, adapter: str | Path | None) -> tuple[Path, Path | None]:
-    """The folders of the checkpoint and of the adapter."""
+def find_folders(path_or_id: str | Path, adapter: str | Path | None) -> tuple[Path, Path | None]:
+    """The folders of the checkpoint and of the adapter, which may be given as the model: then it goes over the base that it names.
+
+    Raises `UnknownModelError` or `AdapterError`.
+    """
     folder = resolve(path_or_id)
     adapter_folder = None if adapter is None else resolve_adapter(adapter)
     if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
